@@ -1,0 +1,1 @@
+"""Search spaces, one YAML file per method (package data, installed as `raysl.search_spaces`)."""
