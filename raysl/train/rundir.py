@@ -1,0 +1,232 @@
+"""The run directory: the only interface between commands.
+
+    config.yaml  environment.json  metrics.jsonl  status.json  checkpoints/  tensorboard/  evaluation/
+
+Two guards keep it whole. A *lock* (one process at a time) is held by whoever drives the run. A *fence* (a number that only
+grows) is carried by whoever computes it: each attempt takes a larger number, and a process left over from an earlier
+attempt is refused at its next write. Records are only ever added; nothing recorded is changed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from raysl.config import RECIPES, build, difference, merge, yaml
+from raysl.errors import Fenced, InputError
+from raysl.train.config import RunConfig
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run on disk.
+
+    Args:
+        path: its folder; need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard events."""
+        return self.path / "tensorboard"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of evaluation results, one JSON each."""
+        return self.path / "evaluation"
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """Return an existing run.
+
+        Raises:
+            InputError: there is no run at that path.
+        """
+        run = cls(Path(path))
+        if not (run.path / "config.yaml").is_file():
+            raise InputError(f"{path}: not a run directory (it has no config.yaml); raysl ls shows the runs there are")
+        return run
+
+    def prepare(self, config: RunConfig) -> bool:
+        """Create the run, or check that it is a run of this config.
+
+        Returns:
+            True when it was there already and is to be continued.
+
+        Raises:
+            InputError: the folder holds a run of another config (the message lists the differences) or something else.
+        """
+        file = self.path / "config.yaml"
+        if file.exists():
+            before = self.config()
+            changed = difference(before.identity(), config.identity())
+            if changed:
+                raise InputError(
+                    f"{self.path}: holds a run of another config ({'; '.join(changed)}); "
+                    "choose another --name, or give the same values to continue it"
+                )
+            if before != config:
+                write_atomically(file, yaml.dump(config.to_dict()))
+            return True
+        if self.path.is_dir() and any(entry for entry in self.path.iterdir() if entry.name not in {".lock", ".fence"}):
+            raise InputError(f"{self.path}: not empty and not a run directory; choose another --name")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, yaml.dump(config.to_dict()))
+        return False
+
+    def config(self) -> RunConfig:
+        """Return the run's resolved config."""
+        return build(RunConfig, *merge([self.path / "config.yaml"], (), RECIPES))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run against other processes.
+
+        Raises:
+            InputError: another live process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise InputError(
+                    f"{self.path}: in use by {holder}; wait for it, stop it, or choose another --name"
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    def claim(self, fence: int | None = None) -> int:
+        """Become the run's only writer.
+
+        Args:
+            fence: the attempt's number; one more than the last when not given.
+
+        Returns:
+            The number now in force.
+
+        Raises:
+            Fenced: a larger number is in force already.
+        """
+        with self._fence_file() as file:
+            current = int(file.read() or 0)
+            if fence is not None and fence < current:
+                raise Fenced(f"{self.path}: attempt {fence} is over; attempt {current} has taken its place")
+            claimed = current + 1 if fence is None else fence
+            file.seek(0)
+            file.truncate()
+            file.write(str(claimed))
+            file.flush()
+            os.fsync(file.fileno())
+        return claimed
+
+    @contextmanager
+    def writing(self, fence: int) -> Iterator[None]:
+        """Hold the right to write for the length of a block.
+
+        Raises:
+            Fenced: a newer attempt has taken the run over.
+        """
+        with self._fence_file() as file:
+            current = int(file.read() or 0)
+            if current != fence:
+                raise Fenced(f"{self.path}: attempt {fence} is over; attempt {current} has taken its place")
+            yield
+
+    @contextmanager
+    def _fence_file(self) -> Iterator[IO[str]]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".fence", "a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            yield file
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the recorded reports, `{"epoch": 1, "time": ..., "metrics": {...}}` each, by epoch.
+
+        A last line that a crash left unfinished is not a record and is left out.
+        """
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return []
+        lines = file.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def append_metrics(self, fence: int, row: Mapping[str, Any]) -> None:
+        """Add one report, durably; a torn last line is cut off first.
+
+        Raises:
+            Fenced: a newer attempt has taken the run over.
+        """
+        with self.writing(fence), open(self.path / "metrics.jsonl", "a+b") as file:
+            file.seek(0)
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+            try:
+                file.write(json.dumps(row).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole)
+                raise
+
+    def status(self) -> dict[str, Any]:
+        """Return the run's state: `state` is created, running, completed, interrupted, stopped or failed.
+
+        A run that says it is running while its process is gone from this host is reported as interrupted.
+        """
+        file = self.path / "status.json"
+        if not file.exists():
+            return {"state": "created"}
+        status: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        here = status.get("host") == socket.gethostname()
+        if status["state"] == "running" and here and not _alive(int(status["pid"])):
+            status |= {"state": "interrupted", "detail": "its process is gone"}
+        return status
+
+    def set_status(self, state: str, **details: Any) -> None:
+        """Record the run's state with the process, host and time."""
+        status = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), **details}
+        write_atomically(self.path / "status.json", json.dumps(status, indent=1))
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a whole small file or nothing: aside, synced, then renamed."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with open(aside, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
