@@ -105,6 +105,10 @@ class Method(nn.Module, ABC):
         """Do what follows an optimizer step (an EMA, say); return scalars to log. Nothing by default."""
         return {}
 
+    def describe(self) -> list[str]:
+        """Return the resolved numbers of the method's own schedules, one line each, as printed at the start."""
+        return []
+
 
 def cosine_momentum(base: float, progress: float) -> float:
     """EMA momentum rising from `base` to 1 along half a cosine.

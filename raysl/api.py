@@ -1,0 +1,212 @@
+"""What raysl does, as four functions; the commands call these and print.
+
+    run = raysl.pretrain("digits/simclr", overrides=["train.epochs=5"])
+    raysl.evaluate(run.run, "knn").metrics
+    best = raysl.sweep("matrix_ssl", overrides=["trials=16"])
+    backbone = raysl.load_backbone(best.best_run)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raysl.cluster.address import resolve
+from raysl.cluster.connect import connect
+from raysl.cluster.resources import Allocation, allocation
+from raysl.config import load
+from raysl.errors import InputError
+from raysl.train.config import RunConfig
+
+if TYPE_CHECKING:
+    from raysl.evaluate.evaluate import EvaluationResult
+    from raysl.models.backbones import Backbone
+    from raysl.train.pretrain import PretrainResult
+    from raysl.tune.sweep import SweepResult
+
+Source = str | Path | Mapping[str, Any]
+Say = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def pretrain(
+    *sources: Source,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    runs: str | Path = "runs",
+    cluster: str = "auto",
+    say: Say = silent,
+) -> PretrainResult:
+    """Train one encoder, or continue the run that these arguments began.
+
+    One worker trains in this process and starts no Ray; more are Ray Train workers.
+
+    Args:
+        sources: recipe names, YAML files or mappings, merged left to right.
+        overrides: `dotted.key=value` strings, applied last.
+        name: run directory below `runs`; made from the arguments when not given.
+        runs: folder of run directories.
+        cluster: `auto`, `local` or an address, as `--cluster`.
+        say: told the lines for people.
+
+    Raises:
+        InputError: the arguments, the data or the run directory cannot be used.
+        TrainingStopped: NaN, infinite or collapsed.
+        Interrupted: a signal came; the same call continues.
+    """
+    from raysl.train.pretrain import prepare, pretrain
+
+    config = _config(sources, overrides)
+    path = Path(runs) / (name or default_name(sources, overrides, config))
+    if config.launch.workers == 1:
+        mine = allocation()
+        say(_without_ray(mine))
+        return pretrain(prepare(config), path, threads=mine.cpus, say=say)
+    with connect(cluster) as ray:
+        say(ray.describe())
+        return pretrain(prepare(config), path, say=say)
+
+
+def plan_pretrain(
+    *sources: Source,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    runs: str | Path = "runs",
+    cluster: str = "auto",
+    say: Say = silent,
+) -> dict[str, Any]:
+    """Check everything `pretrain` would check and return its plan; nothing is started or written.
+
+    Returns:
+        Plain values: data, steps, workers, where it will run, the run directory and the lines for people.
+    """
+    from raysl.train.pretrain import prepare
+
+    config = _config(sources, overrides)
+    path = Path(runs) / (name or default_name(sources, overrides, config))
+    first = _without_ray(allocation()) if config.launch.workers == 1 else _would_use(cluster)
+    say(first)
+    prepared = prepare(config)
+    workers = f"{config.launch.workers} workers on Ray Train" if config.launch.workers > 1 else "this process"
+    lines = [*prepared.lines, f"would train in {workers}", f"would write {path}"]
+    return {"run": str(path), "where": first, **prepared.facts(), "config": config.to_dict(), "lines": lines}
+
+
+def sweep(
+    space: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    runs: str | Path = "runs",
+    cluster: str = "auto",
+    say: Say = silent,
+) -> SweepResult:
+    """Search a method's hyperparameters, or continue the sweep that these arguments began.
+
+    Args:
+        space: name or path of a search space.
+        overrides: `key=value` strings; keys of the space itself (`trials=32`) or of the runs (`train.epochs=20`).
+        name: sweep directory below `runs`; the space's name when not given.
+        runs: folder of run directories.
+        cluster: `auto`, `local` or an address, as `--cluster`.
+        say: told the lines for people.
+
+    Raises:
+        InputError: the space, the data or the sweep directory cannot be used.
+        Interrupted: a signal came; the same call continues.
+    """
+    from raysl.tune import space as spaces
+    from raysl.tune.sweep import sweep
+
+    loaded = spaces.load_space(space, overrides)
+    path = Path(runs) / (name or loaded.name)
+    with connect(cluster) as ray:
+        say(ray.describe())
+        return sweep(loaded, path, say=say)
+
+
+def evaluate(
+    run: str | Path,
+    protocol: str = "knn",
+    *,
+    overrides: Sequence[str] = (),
+    checkpoint: str = "last",
+    split: str = "test",
+    baselines: bool = False,
+) -> EvaluationResult:
+    """Judge a run's encoder by a protocol; the result is also written into the run.
+
+    Args:
+        run: run directory, or a checkpoint in one.
+        protocol: `knn`, `knn-few`, `linear-cached` or `lbfgs`.
+        overrides: `key=value` options of the protocol.
+        checkpoint: `last`, `best`, or a checkpoint's name.
+        split: `test` or `selection`.
+        baselines: judge raw pixels and the untrained encoder as well.
+
+    Raises:
+        InputError: no such run, checkpoint, protocol or split, or the data has no labels.
+    """
+    from raysl.evaluate.evaluate import evaluate
+
+    return evaluate(run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines)
+
+
+def load_backbone(run: str | Path, checkpoint: str = "last") -> Backbone:
+    """Return a run's encoder as a plain torch module in evaluation mode.
+
+    Args:
+        run: run directory.
+        checkpoint: `last`, `best`, or a checkpoint's name.
+
+    Returns:
+        A module from float images (N, C, H, W), normalised as in training, to features (N, `features`).
+
+    Raises:
+        InputError: no such run or checkpoint.
+    """
+    from raysl.evaluate.features import load_backbone
+
+    return load_backbone(run, checkpoint)
+
+
+def default_name(sources: Sequence[Source], overrides: Sequence[str], config: RunConfig) -> str:
+    """Return the run's name: its last source, and with overrides a digest of the config.
+
+    The same arguments give the same name, so the same command continues its run.
+    """
+    last = sources[-1]
+    stem = config.method.name
+    if not isinstance(last, Mapping):
+        path = Path(last)
+        # runs/<sweep>/best.yaml is best known by its sweep; a recipe by its whole name.
+        stem = f"{path.parent.name}-{path.stem}" if path.suffix else str(last)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")
+    if overrides or len(sources) > 1:
+        digest = hashlib.sha256(json.dumps(config.identity(), sort_keys=True).encode()).hexdigest()
+        name += f"-{digest[:6]}"
+    return name
+
+
+def _config(sources: Sequence[Source], overrides: Sequence[str]) -> RunConfig:
+    if not sources:
+        raise InputError("no recipe given; name one (raysl config list) or a YAML file, such as digits/matrix_ssl")
+    return load(RunConfig, sources, overrides)
+
+
+def _without_ray(mine: Allocation) -> str:
+    return f"Ray: none (one worker, in this process), {mine.describe()}"
+
+
+def _would_use(cluster: str) -> str:
+    target = resolve(cluster)
+    if target.address is None:
+        return f"Ray: would start a private one here, {allocation().describe()}"
+    return f"Ray: would join {target.address} ({target.asked_by})"

@@ -1,0 +1,100 @@
+"""What is measured at the end of an epoch beside the loss: is the encoder learning, and has it collapsed?
+
+All of it is read on the student, on the selection split or on the last batch; the test split is never touched.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysl.data.decoded import Decoded
+from raysl.data.grid import views_grid
+from raysl.data.memory import plain
+from raysl.errors import InputError
+from raysl.metrics.collapse import collapse_cause
+from raysl.metrics.knn import knn_accuracy
+from raysl.metrics.spectra import effective_rank, embedding_std, singular_values
+from raysl.train.config import RunConfig
+from raysl.train.events import EventWriter
+from raysl.train.session import Session, TrainData
+
+Measured = tuple[dict[str, float], tuple[str, str] | None]
+
+
+def wants_knn(config: RunConfig, data: TrainData) -> bool:
+    """Return whether online k-NN is measured.
+
+    Raises:
+        InputError: it was asked for (`diagnostics.knn: true`) and there are no labels or no selection split.
+    """
+    possible = data.train.labels is not None and len(data.selection) > 0
+    if config.diagnostics.knn and not possible:
+        why = "there are no labels" if data.train.labels is None else "data.selection.fraction is 0"
+        raise InputError(f"diagnostics.knn = true: {why}; remove the key or give what k-NN accuracy needs")
+    return possible and config.diagnostics.knn is not False
+
+
+class Diagnostics:
+    """Measures a run at the end of its epochs, on the first worker.
+
+    Args:
+        config: the run.
+        data: its images.
+        session: its training.
+    """
+
+    def __init__(self, config: RunConfig, data: TrainData, session: Session) -> None:
+        self.config, self.session = config, session
+        self.knn = wants_knn(config, data)
+        self.data = data
+        self.bank: Decoded | None = None
+        if self.knn:
+            order = np.argsort(data.train.ids, kind="stable")[: config.diagnostics.knn_bank]
+            self.bank = data.train.rows(np.sort(order))
+
+    def introduce(self, events: EventWriter) -> None:
+        """Write what a run looks like before its first step: a grid of images and their views."""
+        if self.config.diagnostics.images:
+            events.image("views", views_grid(self.data.train, self.session.views, seed=self.config.train.seed))
+
+    def measure(self, epoch: int, embeddings: Tensor, events: EventWriter | None) -> Measured:
+        """Measure the end of an epoch.
+
+        Args:
+            epoch: completed epochs.
+            embeddings: (N, D) embeddings of the last global batch.
+            events: where the spectrum's histogram goes.
+
+        Returns:
+            Scalars by tag, and the named cause and description of a collapse, if there is one.
+        """
+        spectrum = singular_values(embeddings)
+        std, rank = embedding_std(embeddings), effective_rank(spectrum)
+        metrics = {"diag/embedding_std": std, "diag/rankme": rank}
+        if events is not None:
+            events.histogram("diag/spectrum", epoch, np.log10(spectrum.cpu().numpy() + 1e-12))
+        cause = collapse_cause(std=std, rank=rank) if self.config.diagnostics.collapse else None
+        if cause is not None:
+            return metrics, cause
+        due = epoch % self.config.diagnostics.every == 0 or epoch == self.config.train.epochs
+        if self.bank is not None and due:
+            metrics["eval/knn_top1"] = self._knn_top1(self.bank)
+        return metrics, None
+
+    def _knn_top1(self, bank: Decoded) -> float:
+        backbone = self.session.method.backbone
+        backbone.eval()
+        try:
+            train, query = (self._features(part) for part in (bank, self.data.selection))
+        finally:
+            backbone.train()
+        labels = torch.as_tensor(np.asarray(bank.labels)), torch.as_tensor(np.asarray(self.data.selection.labels))
+        return 100.0 * knn_accuracy(train, labels[0], query, labels[1], k=self.config.diagnostics.knn_k)
+
+    @torch.no_grad()
+    def _features(self, part: Decoded) -> Tensor:
+        session = self.session
+        batches = plain(part, session.views, device=session.device, dtype=session.dtype)
+        return torch.cat([session.method.backbone(images).cpu() for images in batches])

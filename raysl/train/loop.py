@@ -1,0 +1,285 @@
+"""The training loop, pulled: a generator of reports that knows nothing of Ray.
+
+A plain `for` runs it in this process, a Tune trial calls `next` on it, a Ray Train worker loops over it and reports. To stop,
+do not ask for the next report. On every worker the same lines run; the first one also records.
+
+The order within an epoch's end is fixed, because crashes fall between its parts: the report is recorded durably, then the
+checkpoint is written, then the report is yielded. An epoch that is on record already is trained again only to reach
+the state after it; its record stays as it is, and it is not reported a second time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from raysl.errors import Fenced, Interrupted, TrainingStopped
+from raysl.models.parallel import rank
+from raysl.train import checkpoint
+from raysl.train.checkpoint import Position
+from raysl.train.config import RunConfig
+from raysl.train.control import Control
+from raysl.train.diagnostics import Diagnostics
+from raysl.train.events import EventWriter
+from raysl.train.rundir import RunDirectory
+from raysl.train.session import Session, TrainData
+
+
+_COUNT = "count of "
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end of an epoch.
+
+    Args:
+        epoch: completed epochs, from 1.
+        metrics: scalars by tag (`train/loss`, `eval/knn_top1`, `diag/rankme`, `perf/images_per_s`, ...).
+    """
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StepNews:
+    """How far an epoch is, for a progress bar.
+
+    Args:
+        epoch: the epoch under way, from 1.
+        step: steps done in it.
+        steps: steps it has.
+        loss: the loss of the last step that was looked at.
+        images_per_s: images of the global batch per second since the epoch began.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and for whom a worker trains.
+
+    Args:
+        run: the run directory; only the first worker writes to it.
+        data: decoded images.
+        device: where this worker computes.
+        fence: the attempt's number; the first worker takes the next one when not given.
+        stop: asked at every step; yes on any worker makes all save and raise `Interrupted`.
+        on_step: told after every step on the first worker.
+    """
+
+    run: RunDirectory
+    data: TrainData
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fence: int | None = None
+    stop: Callable[[], bool] = lambda: False
+    on_step: Callable[[StepNews], None] | None = None
+
+
+def epochs(config: RunConfig, context: Context) -> Iterator[Report]:
+    """Train, from the run's last good checkpoint if it has one, and yield a report after each epoch.
+
+    Args:
+        config: the run.
+        context: this worker's surroundings. With several workers torch.distributed is initialised already.
+
+    Yields:
+        One report per epoch, contiguous; nothing when the run is complete.
+
+    Raises:
+        TrainingStopped: the loss is NaN or infinite, or the embeddings have collapsed.
+        Interrupted: `context.stop` said yes; the state is saved.
+        Fenced: a newer attempt has taken the run over.
+    """
+    loop = _Loop(config, context)
+    try:
+        yield from loop.run()
+    except GeneratorExit:
+        loop.finish("stopped", cause="not continued")
+        raise
+    except TrainingStopped as error:
+        loop.finish("stopped", cause=error.cause, detail=error.detail)
+        raise
+    except Interrupted as error:
+        loop.finish("interrupted", detail=str(error))
+        raise
+    except Fenced:
+        loop.close()
+        raise
+    except BaseException as error:
+        loop.finish("failed", detail=f"{type(error).__name__}: {error}")
+        raise
+    loop.finish("completed")
+
+
+class _Loop:
+    def __init__(self, config: RunConfig, context: Context) -> None:
+        self.config, self.context, self.run_dir = config, context, context.run
+        self.first = rank() == 0
+        self.control = Control()
+        self.fence = context.run.claim(context.fence) if self.first else 0
+        self.events: EventWriter | None = None
+        self.session = Session(config, context.data, context.device)
+        self.diagnostics = Diagnostics(config, context.data, self.session)
+        self.means = _Means()
+        self.position = Position(0)
+        self.recorded = 0
+        self.last_save = time.monotonic()
+        self.first_step_time: float | None = None
+        self.last_metrics: dict[str, float] = {}
+
+    def run(self) -> Iterator[Report]:
+        self._resume()
+        if self.first:
+            self.run_dir.set_status("running")
+            self.events = EventWriter(self.run_dir.tensorboard, self.recorded + 1)
+            if self.recorded == 0:
+                self.diagnostics.introduce(self.events)
+        while self.position.epoch < self.config.train.epochs:
+            metrics = self._epoch()
+            self.position = Position(self.position.epoch + 1)
+            self.means = _Means()
+            self.last_metrics = metrics
+            fresh = self.position.epoch > self.recorded
+            if self.first and fresh:
+                self._record(metrics)
+            interval, _ = self.config.checkpoint.interval()
+            last = self.position.epoch == self.config.train.epochs
+            if last or (interval is not None and self.position.epoch % interval == 0) or self._save_is_due():
+                self._save()
+            if fresh:
+                yield Report(self.position.epoch, metrics)
+            if not last and self.control.any(self.context.stop()):
+                self._interrupt()
+
+    def _resume(self) -> None:
+        state = None
+        if self.first:
+            rows = self.run_dir.metrics()
+            self.recorded = rows[-1]["epoch"] if rows else 0
+            found = checkpoint.latest(self.run_dir.checkpoints)
+            state = checkpoint.load(found) if found else None
+        self.recorded, state = self.control.from_first((self.recorded, state))
+        if state is not None:
+            self.session.restore(state)
+            self.position, self.last_metrics = state.position, dict(state.metrics)
+            self.means = _Means(state.partial)
+
+    def _epoch(self) -> dict[str, float]:
+        epoch, plan = self.position.epoch, self.session.plan
+        began, waited, steps_done = time.monotonic(), 0.0, 0
+        batches = self.session.feed.epoch(epoch, start_step=self.position.step)
+        pending: Tensor | None = None
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            waited += time.monotonic() - asked
+            if batch is None:
+                break
+            report, scalars = self.session.step(batch, epoch * plan.steps_per_epoch + self.position.step)
+            # The loss is looked at one step late, so that a GPU need not be waited for.
+            self._check(pending)
+            pending = report.loss.detach()
+            self.means.add(scalars)
+            self.position = Position(epoch, self.position.step + 1)
+            steps_done += 1
+            self.first_step_time = self.first_step_time or time.time()
+            if self.first and self.context.on_step is not None:
+                speed = steps_done * plan.batch_size / (time.monotonic() - began)
+                news = StepNews(epoch + 1, self.position.step, plan.steps_per_epoch, float(pending), speed)
+                self.context.on_step(news)
+            if self.position.step == plan.steps_per_epoch:
+                continue
+            if self.control.any(self.context.stop()):
+                self._check(pending)
+                self._interrupt()
+            if self._save_is_due():
+                self._check(pending)
+                self._save()
+        self._check(pending)
+        seconds = time.monotonic() - began
+        metrics = {f"train/{name}": value for name, value in self.means.values().items()}
+        found = self.diagnostics.measure(epoch + 1, report.embeddings, self.events) if self.first else None
+        measured, cause = self.control.from_first(found)
+        if cause is not None:
+            raise TrainingStopped(cause[0], cause[1], epoch)
+        if steps_done:
+            metrics["perf/images_per_s"] = steps_done * plan.batch_size / seconds
+            metrics["perf/data_wait"] = waited / seconds
+        return metrics | measured
+
+    def _check(self, loss: Tensor | None) -> None:
+        if loss is None or math.isfinite(value := float(loss)):
+            return
+        cause = "nan" if math.isnan(value) else "inf"
+        at = f"epoch {self.position.epoch + 1}, step {self.position.step}"
+        hint = "lower the learning rate, lengthen the warm-up or clip gradients (train.grad_clip)"
+        raise TrainingStopped(cause, f"the loss became {value} by {at}; {hint}", self.position.epoch)
+
+    def _record(self, metrics: Mapping[str, float]) -> None:
+        epoch, row = self.position.epoch, dict(metrics)
+        if self.first_step_time is not None and self.events is not None:
+            row["time/first_step"], self.first_step_time = self.first_step_time, math.inf
+        if self.events is not None:
+            self.events.scalars(epoch, row)
+        self.run_dir.append_metrics(self.fence, {"epoch": epoch, "time": time.time(), "metrics": row})
+        self.recorded = epoch
+
+    def _save_is_due(self) -> bool:
+        _, seconds = self.config.checkpoint.interval()
+        return seconds is not None and time.monotonic() - self.last_save >= seconds
+
+    def _save(self) -> None:
+        if self.first:
+            folder, keep = self.run_dir.checkpoints, self.config.checkpoint
+            state = self.session.state(self.position, self.means.sums, self.last_metrics)
+            with self.run_dir.writing(self.fence):
+                checkpoint.save(folder, state)
+                checkpoint.prune(folder, keep=keep.keep, best=keep.best)
+        self.last_save = time.monotonic()
+
+    def _interrupt(self) -> None:
+        self._save()
+        raise Interrupted(f"saved at {self.position.name}; the same command continues")
+
+    def finish(self, state: str, **details: str) -> None:
+        if self.first:
+            with self.run_dir.writing(self.fence):
+                self.run_dir.set_status(state, **details)
+        self.close()
+
+    def close(self) -> None:
+        if self.events is not None:
+            self.events.close()
+            self.events = None
+
+
+class _Means:
+    """Means over the steps of an epoch, kept on the device until asked for; a scalar may be given at some steps only."""
+
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
+        self._sums: dict[str, Tensor | float] = dict(sums or {})
+
+    def add(self, scalars: Mapping[str, Tensor | float]) -> None:
+        for name, value in scalars.items():
+            total = value.double() if isinstance(value, Tensor) else value
+            self._sums[name] = self._sums.get(name, 0.0) + total
+            self._sums[_COUNT + name] = self._sums.get(_COUNT + name, 0.0) + 1.0
+
+    @property
+    def sums(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self._sums.items()}
+
+    def values(self) -> dict[str, float]:
+        sums = self.sums
+        return {name: value / sums[_COUNT + name] for name, value in sums.items() if not name.startswith(_COUNT)}
