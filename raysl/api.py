@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from raysl.cluster.address import resolve
 from raysl.cluster.connect import connect
-from raysl.cluster.resources import Allocation, allocation
+from raysl.cluster.resources import allocation
 from raysl.config import load
 from raysl.errors import InputError
 from raysl.train.config import RunConfig
 
 if TYPE_CHECKING:
-    from raysl.evaluate.evaluate import EvaluationResult
+    from raysl.evaluate.result import EvaluationResult
     from raysl.models.backbones import Backbone
     from raysl.train.pretrain import PretrainResult
     from raysl.tune.sweep import SweepResult
@@ -67,7 +67,7 @@ def pretrain(
     path = Path(runs) / (name or default_name(sources, overrides, config))
     if config.launch.workers == 1:
         mine = allocation()
-        say(_without_ray(mine))
+        say(describe_here())
         return pretrain(prepare(config), path, threads=mine.cpus, say=say)
     with connect(cluster) as ray:
         say(ray.describe())
@@ -91,7 +91,7 @@ def plan_pretrain(
 
     config = _config(sources, overrides)
     path = Path(runs) / (name or default_name(sources, overrides, config))
-    first = _without_ray(allocation()) if config.launch.workers == 1 else _would_use(cluster)
+    first = describe_here() if config.launch.workers == 1 else _would_use(cluster)
     say(first)
     prepared = prepare(config)
     workers = f"{config.launch.workers} workers on Ray Train" if config.launch.workers > 1 else "this process"
@@ -132,6 +132,32 @@ def sweep(
         return sweep(loaded, path, say=say)
 
 
+def plan_sweep(
+    space: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    runs: str | Path = "runs",
+    cluster: str = "auto",
+    say: Say = silent,
+) -> dict[str, Any]:
+    """Check everything `sweep` would check and return its plan; nothing is started or written.
+
+    Returns:
+        Plain values: the space, the data, where it would run, the sweep directory and the lines for people.
+    """
+    from raysl.tune import space as spaces
+    from raysl.tune.sweep import plan_sweep
+
+    loaded = spaces.load_space(space, overrides)
+    path = Path(runs) / (name or loaded.name)
+    where = _would_use(cluster)
+    say(where)
+    plan = plan_sweep(loaded)
+    lines = [*plan.lines, f"would write {path}"]
+    return {"sweep": str(path), "where": where, **plan.facts(), "lines": lines}
+
+
 def evaluate(
     run: str | Path,
     protocol: str = "knn",
@@ -146,7 +172,7 @@ def evaluate(
     Args:
         run: run directory, or a checkpoint in one.
         protocol: `knn`, `knn-few`, `linear-cached` or `lbfgs`.
-        overrides: `key=value` options of the protocol.
+        overrides: `key=value` options of the protocol, of `features.*`, and of where labelled images are (`data.test`).
         checkpoint: `last`, `best`, or a checkpoint's name.
         split: `test` or `selection`.
         baselines: judge raw pixels and the untrained encoder as well.
@@ -157,6 +183,28 @@ def evaluate(
     from raysl.evaluate.evaluate import evaluate
 
     return evaluate(run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines)
+
+
+def plan_evaluate(
+    run: str | Path,
+    protocol: str = "knn",
+    *,
+    overrides: Sequence[str] = (),
+    checkpoint: str = "last",
+    split: str = "test",
+    baselines: bool = False,
+) -> dict[str, Any]:
+    """Check everything `evaluate` would check and return its plan as plain values; nothing is computed or written."""
+    from raysl.evaluate.evaluate import prepare_evaluation
+
+    return prepare_evaluation(
+        run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines
+    ).facts()
+
+
+def describe_here() -> str:
+    """Return the first line of a command that computes in this process: no Ray, and what there is to compute with."""
+    return f"Ray: none (in this process), {allocation().describe()}"
 
 
 def load_backbone(run: str | Path, checkpoint: str = "last") -> Backbone:
@@ -199,10 +247,6 @@ def _config(sources: Sequence[Source], overrides: Sequence[str]) -> RunConfig:
     if not sources:
         raise InputError("no recipe given; name one (raysl config list) or a YAML file, such as digits/matrix_ssl")
     return load(RunConfig, sources, overrides)
-
-
-def _without_ray(mine: Allocation) -> str:
-    return f"Ray: none (one worker, in this process), {mine.describe()}"
 
 
 def _would_use(cluster: str) -> str:

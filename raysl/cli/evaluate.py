@@ -38,13 +38,18 @@ def _run(args: argparse.Namespace) -> int:
     say(api.describe_here())
     results = []
     for run in runs:
-        settings = {"overrides": options, "checkpoint": args.checkpoint, "split": args.split}
+        settings: dict[str, Any] = {
+            "overrides": options,
+            "checkpoint": args.checkpoint,
+            "split": args.split,
+            "baselines": args.baselines,
+        }
         if args.dry_run:
             plan = api.plan_evaluate(run, args.protocol, **settings)
             results.append((plan, "\n".join(plan["lines"])))
-            continue
-        result = api.evaluate(run, args.protocol, baselines=args.baselines, **settings)
-        results.append((result.to_dict(), result.describe()))
+        else:
+            result = api.evaluate(run, args.protocol, **settings)
+            results.append((result.to_dict(), result.describe()))
     values = [value for value, _ in results]
     emit(args, values[0] if len(values) == 1 else values, "\n".join(text for _, text in results))
     return 0

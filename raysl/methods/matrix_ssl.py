@@ -69,26 +69,24 @@ class Method(base.Method):
 
     def forward(self, views: Sequence[Tensor], step: Step) -> LossReport:
         """Return the loss of two views, each (N_local, C, H, W)."""
-        p1, p2 = (gather(self.teacher(view)) for view in views)
-        z1, z2 = (gather(self.predictor(self.projector(self.backbone(view)))) for view in views)
+        teacher = [gather(self.teacher(view)) for view in views]
+        student = [gather(self.predictor(self.projector(self.backbone(view)))) for view in views]
         config = self.config
         taylor = config.logarithm == "taylor"
         loss = matrix_ssl_loss(
-            p1,
-            z1,
-            p2,
-            z2,
+            teacher,
+            student,
             lam=config.lam,
             mu=config.mu,
             gamma=config.gamma,
-            order=config.order if taylor else "exact",
+            order=config.order if taylor else None,
             # The radius costs as much as the loss, so it is looked at once an epoch.
             with_radius=taylor and step.index % step.plan.steps_per_epoch == 0,
         )
         parts = {"correlation": loss.correlation, "alignment": loss.alignment}
         if loss.radius is not None:
             parts["taylor_radius"] = loss.radius
-        return LossReport(loss.total, parts, z1.detach())
+        return LossReport(loss.total, parts, student[0].detach())
 
     def after_step(self, step: Step) -> dict[str, float]:
         """Move the teacher after the student."""

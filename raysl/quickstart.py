@@ -1,0 +1,150 @@
+"""The main job on digits, from search to judgement, in a few minutes: what `raysl quickstart` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raysl import api
+from raysl.cluster.connect import connect
+from raysl.cluster.resources import allocation
+
+if TYPE_CHECKING:
+    from raysl.evaluate.result import EvaluationResult
+    from raysl.tune.sweep import SweepResult
+
+_SPACE = "matrix_ssl"
+_SWEEP = ("trials=12", "epochs=27", "stopping.min_epochs=3")
+_WINNER_EPOCHS = 120
+_WORKERS = 2
+_ROWS = {"trained": "trained encoder", "untrained": "same encoder, untrained", "raw_pixels": "raw pixels"}
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """What the quickstart found.
+
+    Args:
+        sweep: the search.
+        run: the winner's run directory.
+        few_labels: k-NN from a few labels per class, beside the baselines.
+        linear: linear probe, beside the baselines.
+    """
+
+    sweep: SweepResult
+    run: Path
+    few_labels: EvaluationResult
+    linear: EvaluationResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "sweep": asdict(self.sweep),
+            "run": str(self.run),
+            "few_labels": self.few_labels.to_dict(),
+            "linear": self.linear.to_dict(),
+        }
+
+    def describe(self) -> str:
+        """Return the table, where to look, and what to try next."""
+        options = self.few_labels.options
+        few = f"k-NN, {options['labels_per_class']} labels/class"
+        lines = ["", f"{'top-1 on the test split, %':<28}{few:>24}{'linear probe':>14}"]
+        for key, name in _ROWS.items():
+            few_top1, linear_top1 = (
+                (result.metrics if key == "trained" else result.baselines[key])["top1"]
+                for result in (self.few_labels, self.linear)
+            )
+            lines.append(f"{name:<28}{few_top1:>24.1f}{linear_top1:>14.1f}")
+        for key, gap in self.few_labels.differences.items():
+            lines.append(
+                f"trained - {_ROWS[key]}: {gap.mean:+.1f} points, 95 % interval {gap.low:+.1f} to {gap.high:+.1f} "
+                f"({gap.pairs} paired draws)"
+            )
+        sweep = self.sweep.directory
+        lines += [
+            "",
+            f"the run:      {self.run}",
+            f"TensorBoard:  tensorboard --logdir {sweep.parent}",
+            "",
+            "next, try:",
+            f"  raysl compare {sweep} {self.run}",
+            "  raysl sweep simclr trials=8",
+            f"  raysl pretrain {self.sweep.best_config} train.epochs=300 --name longer",
+        ]
+        return "\n".join(lines)
+
+
+def quickstart(
+    overrides: Sequence[str] = (),
+    *,
+    name: str = "quickstart",
+    runs: str | Path = "runs",
+    cluster: str = "auto",
+    say: Callable[[str], None] = api.silent,
+) -> QuickstartResult:
+    """Sweep Matrix-SSL on digits, pretrain the winner on two workers, judge it beside two baselines.
+
+    Interrupted, the same call continues where it was.
+
+    Args:
+        overrides: `key=value` overrides of the sweep.
+        name: the sweep is `<name>-sweep` and the winner `<name>-winner` below `runs`.
+        runs: folder of run directories.
+        cluster: as `--cluster`.
+        say: told the lines for people.
+    """
+    # Ray only counts CPUs, so that two workers can share one where there is no second.
+    cpus = max(_WORKERS, allocation().cpus) if cluster != "auto" else None
+    with connect(cluster, cpus=cpus) as ray:
+        say(ray.describe())
+        say("\n[1/3] searching mu, gamma and the learning rate of Matrix-SSL on digits, stopping bad trials early")
+        found = api.sweep(
+            _SPACE, overrides=[*_SWEEP, *overrides], name=f"{name}-sweep", runs=runs, cluster=cluster, say=say
+        )
+        say(found.describe().rpartition("\n")[0])
+        say(f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} DDP workers of Ray Train")
+        run = api.pretrain(
+            found.best_config,
+            overrides=_winner_overrides(),
+            name=f"{name}-winner",
+            runs=runs,
+            cluster=cluster,
+            say=say,
+        ).run
+    say("\n[3/3] judging it on the test split, beside the same encoder untrained and raw pixels")
+    return QuickstartResult(
+        found,
+        run,
+        api.evaluate(run, "knn-few"),
+        api.evaluate(run, "linear-cached", baselines=True),
+    )
+
+
+def plan_quickstart(
+    overrides: Sequence[str] = (), *, name: str = "quickstart", runs: str | Path = "runs", cluster: str = "auto"
+) -> dict[str, Any]:
+    """Check what `quickstart` would check and return its plan; nothing is started or written."""
+    plan = api.plan_sweep(
+        _SPACE, overrides=[*_SWEEP, *overrides], name=f"{name}-sweep", runs=runs, cluster=cluster
+    )
+    lines = [
+        plan["where"],
+        *plan["lines"],
+        f"then would pretrain the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} workers into "
+        f"{Path(runs) / f'{name}-winner'}",
+        "then would judge it by few-label k-NN and a linear probe, beside raw pixels and the untrained encoder",
+    ]
+    return {"sweep": plan, "winner_epochs": _WINNER_EPOCHS, "workers": _WORKERS, "lines": lines}
+
+
+def _winner_overrides() -> list[str]:
+    return [
+        f"train.epochs={_WINNER_EPOCHS}",
+        "schedule.horizon=null",
+        f"launch.workers={_WORKERS}",
+        "diagnostics.every=10",
+        "checkpoint.every=10",
+    ]
