@@ -1,1 +1,1 @@
-"""Room: metrics."""
+"""Metrics: tensors in, numbers out. Nearest neighbours, spectra of embeddings, and signs of collapse."""

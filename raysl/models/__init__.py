@@ -1,1 +1,1 @@
-"""Room: models."""
+"""Networks: backbones, projection heads, the momentum teacher, and the collectives that join workers."""
