@@ -1,1 +1,1 @@
-"""Room: cluster."""
+"""Which Ray a command uses, and what of the machine it may take."""
