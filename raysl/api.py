@@ -1,9 +1,9 @@
 """What raysl does, as four functions; the commands call these and print.
 
-    run = raysl.pretrain("digits/simclr", overrides=["train.epochs=5"])
-    raysl.evaluate(run.run, "knn").metrics
-    best = raysl.sweep("matrix_ssl", overrides=["trials=16"])
-    backbone = raysl.load_backbone(best.best_run)
+run = raysl.pretrain("digits/simclr", overrides=["train.epochs=5"])
+raysl.evaluate(run.run, "knn").metrics
+best = raysl.sweep("matrix_ssl", overrides=["trials=16"])
+backbone = raysl.load_backbone(best.best_run)
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def sweep(
 
     Args:
         space: name or path of a search space.
-        overrides: `key=value` strings; keys of the space itself (`trials=32`) or of the runs (`train.epochs=20`).
+        overrides: `key=value` strings; keys of the space (`trials=32`) or of the runs (`train.epochs=20`).
         name: sweep directory below `runs`; the space's name when not given.
         runs: folder of run directories.
         cluster: `auto`, `local` or an address, as `--cluster`.
@@ -172,7 +172,8 @@ def evaluate(
     Args:
         run: run directory, or a checkpoint in one.
         protocol: `knn`, `knn-few`, `linear-cached` or `lbfgs`.
-        overrides: `key=value` options of the protocol, of `features.*`, and of where labelled images are (`data.test`).
+        overrides: `key=value` options of the protocol, of `features.*`, and where labelled images are
+            (`data.test`).
         checkpoint: `last`, `best`, or a checkpoint's name.
         split: `test` or `selection`.
         baselines: judge raw pixels and the untrained encoder as well.
@@ -194,7 +195,7 @@ def plan_evaluate(
     split: str = "test",
     baselines: bool = False,
 ) -> dict[str, Any]:
-    """Check everything `evaluate` would check and return its plan as plain values; nothing is computed or written."""
+    """Check everything `evaluate` would check and return its plan; nothing is computed or written."""
     from raysl.evaluate.evaluate import prepare_evaluation
 
     return prepare_evaluation(
@@ -203,7 +204,7 @@ def plan_evaluate(
 
 
 def describe_here() -> str:
-    """Return the first line of a command that computes in this process: no Ray, and what there is to compute with."""
+    """Return the first line of a command that computes in this process: no Ray, and what there is."""
     return f"Ray: none (in this process), {allocation().describe()}"
 
 
@@ -245,7 +246,9 @@ def default_name(sources: Sequence[Source], overrides: Sequence[str], config: Ru
 
 def _config(sources: Sequence[Source], overrides: Sequence[str]) -> RunConfig:
     if not sources:
-        raise InputError("no recipe given; name one (raysl config list) or a YAML file, such as digits/matrix_ssl")
+        raise InputError(
+            "no recipe given; name one (raysl config list) or a YAML file, such as digits/matrix_ssl"
+        )
     return load(RunConfig, sources, overrides)
 
 

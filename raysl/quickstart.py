@@ -60,8 +60,8 @@ class QuickstartResult:
             lines.append(f"{name:<28}{few_top1:>24.1f}{linear_top1:>14.1f}")
         for key, gap in self.few_labels.differences.items():
             lines.append(
-                f"trained - {_ROWS[key]}: {gap.mean:+.1f} points, 95 % interval {gap.low:+.1f} to {gap.high:+.1f} "
-                f"({gap.pairs} paired draws)"
+                f"trained - {_ROWS[key]}: {gap.mean:+.1f} points, 95 % interval "
+                f"{gap.low:+.1f} to {gap.high:+.1f} ({gap.pairs} paired draws)"
             )
         sweep = self.sweep.directory
         lines += [
@@ -100,12 +100,14 @@ def quickstart(
     cpus = max(_WORKERS, allocation().cpus) if cluster != "auto" else None
     with connect(cluster, cpus=cpus) as ray:
         say(ray.describe())
-        say("\n[1/3] searching mu, gamma and the learning rate of Matrix-SSL on digits, stopping bad trials early")
+        say("\n[1/3] searching mu, gamma and the learning rate of Matrix-SSL on digits, with early stopping")
         found = api.sweep(
             _SPACE, overrides=[*_SWEEP, *overrides], name=f"{name}-sweep", runs=runs, cluster=cluster, say=say
         )
         say(found.describe().rpartition("\n")[0])
-        say(f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} DDP workers of Ray Train")
+        say(
+            f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} DDP workers (Ray Train)"
+        )
         run = api.pretrain(
             found.best_config,
             overrides=_winner_overrides(),
@@ -124,7 +126,11 @@ def quickstart(
 
 
 def plan_quickstart(
-    overrides: Sequence[str] = (), *, name: str = "quickstart", runs: str | Path = "runs", cluster: str = "auto"
+    overrides: Sequence[str] = (),
+    *,
+    name: str = "quickstart",
+    runs: str | Path = "runs",
+    cluster: str = "auto",
 ) -> dict[str, Any]:
     """Check what `quickstart` would check and return its plan; nothing is started or written."""
     plan = api.plan_sweep(
@@ -135,7 +141,7 @@ def plan_quickstart(
         *plan["lines"],
         f"then would pretrain the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} workers into "
         f"{Path(runs) / f'{name}-winner'}",
-        "then would judge it by few-label k-NN and a linear probe, beside raw pixels and the untrained encoder",
+        "then would judge it by few-label k-NN and a linear probe, beside raw pixels and the untrained one",
     ]
     return {"sweep": plan, "winner_epochs": _WINNER_EPOCHS, "workers": _WORKERS, "lines": lines}
 

@@ -1,1 +1,1 @@
-"""The command line: one thin file per command, no logic; what a command does lives in `raysl.api` and the rooms."""
+"""The command line: one thin file per command; what a command does is in `raysl.api` and the rooms."""

@@ -14,8 +14,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="one table of runs, and a picture of their curves",
-        description="Print the settings in which runs differ and their metrics, and draw their curves. A sweep stands for "
-        "its trials.",
+        description="Print the settings in which runs differ and their metrics, and draw their curves. "
+        "A sweep stands for its trials.",
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help="run or sweep directories")
     parser.add_argument("-o", "--output", default="compare.png", help="the picture (default: compare.png)")
@@ -28,5 +28,7 @@ def _run(args: argparse.Namespace) -> int:
 
     comparison = compare(args.run)
     picture = draw_curves(comparison, Path(args.output))
-    emit(args, {**comparison.to_dict(), "picture": str(picture)}, f"{comparison.to_text()}\ncurves: {picture}")
+    emit(
+        args, {**comparison.to_dict(), "picture": str(picture)}, f"{comparison.to_text()}\ncurves: {picture}"
+    )
     return 0

@@ -1,4 +1,4 @@
-"""`raysl config show | list`: the resolved config of a recipe, and the recipes and search spaces there are."""
+"""`raysl config show | list`: a resolved config, and the recipes and search spaces there are."""
 
 from __future__ import annotations
 

@@ -14,17 +14,25 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="judge a run by k-NN or a linear probe",
-        description="Judge a run's encoder on the test split, which nothing else reads. Overrides set the protocol's "
-        "options; the result is written into the run with its full protocol.",
+        description="Judge a run's encoder on the test split, which nothing else reads. Overrides set the "
+        "protocol's options; the result is written into the run with its full protocol.",
         epilog="examples: raysl evaluate runs/digits-simclr\n"
         "          raysl evaluate runs/digits-simclr --protocol knn k=20 metric=cosine",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="+", metavar="RUN|key=value", help="run directories, and options of the protocol")
-    parser.add_argument("--protocol", default="knn", help="knn, knn-few, linear-cached or lbfgs (default: knn)")
-    parser.add_argument("--checkpoint", default="last", help="last, best, or a checkpoint's name (default: last)")
+    parser.add_argument(
+        "words", nargs="+", metavar="RUN|key=value", help="run directories, and options of the protocol"
+    )
+    parser.add_argument(
+        "--protocol", default="knn", help="knn, knn-few, linear-cached or lbfgs (default: knn)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="last", help="last, best, or a checkpoint's name (default: last)"
+    )
     parser.add_argument("--split", default="test", help="test or selection (default: test)")
-    parser.add_argument("--baselines", action="store_true", help="judge raw pixels and the untrained encoder too")
+    parser.add_argument(
+        "--baselines", action="store_true", help="judge raw pixels and the untrained encoder too"
+    )
     add_job(parser, _run)
 
 

@@ -14,7 +14,8 @@ from raysl.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, RayslEr
 
 _COMMANDS = (quickstart, sweep, pretrain, evaluate, compare, ls, show, config)
 _EPILOG = """\
-exit codes: 0 done, 1 failure, 2 bad input, 3 collapsed or diverged, 75 interrupted (the same command continues)"""
+exit codes: 0 done, 1 failure, 2 bad input, 3 collapsed or diverged,
+            75 interrupted (the same command continues)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +62,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     unknown = [word for word in rest if word.startswith("-")]
     if unknown or (rest and not hasattr(args, "words")):
         known = ["--name", "--json", "--dry-run", "--cluster", "--debug", "--runs", "--help"]
-        print(f"raysl {args.command}: no option {(unknown or rest)[0]}; {nearest((unknown or rest)[0], known)}", file=sys.stderr)
+        print(
+            f"raysl {args.command}: no option {(unknown or rest)[0]}; {nearest((unknown or rest)[0], known)}",
+            file=sys.stderr,
+        )
         raise SystemExit(EXIT_BAD_INPUT)
     if rest:
         # argparse takes positional words in one run only; those after an option come back here.

@@ -19,7 +19,9 @@ class Words(NamedTuple):
 def add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
     """Add the options of every command, and the function that runs it."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON; messages go to stderr")
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run directories (default: runs)")
+    parser.add_argument(
+        "--runs", default="runs", metavar="DIR", help="folder of run directories (default: runs)"
+    )
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     parser.set_defaults(run=run)
 
@@ -28,12 +30,14 @@ def add_job(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
     """Add the options of commands that compute."""
     add_common(parser, run)
     parser.add_argument("--name", help="name of the run directory (default: made from the arguments)")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the plan, start nothing"
+    )
     parser.add_argument(
         "--cluster",
         default="auto",
         metavar="auto|local|ADDRESS",
-        help="Ray to use when one is needed: auto (RAY_ADDRESS if you set it, else a private one on this machine), "
+        help="Ray to use when one is needed: auto (RAY_ADDRESS if you set it, else a private one here), "
         "local (always a private one) or the address of a running one",
     )
 

@@ -10,7 +10,9 @@ from raysl.cli.options import add_common, emit
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("show", help="show a run or sweep: state, metrics, evaluations, what to do next")
+    parser = commands.add_parser(
+        "show", help="show a run or sweep: state, metrics, evaluations, what to do next"
+    )
     parser.add_argument("run", metavar="RUN", help="a run or sweep directory")
     add_common(parser, _run)
 
