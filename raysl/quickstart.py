@@ -105,9 +105,7 @@ def quickstart(
             _SPACE, overrides=[*_SWEEP, *overrides], name=f"{name}-sweep", runs=runs, cluster=cluster, say=say
         )
         say(found.describe().rpartition("\n")[0])
-        say(
-            f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} DDP workers (Ray Train)"
-        )
+        say(f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} Ray Train workers")
         run = api.pretrain(
             found.best_config,
             overrides=_winner_overrides(),

@@ -14,8 +14,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "pretrain",
         help="train one encoder, in this process or on Ray Train workers",
-        description="Train one encoder. Sources (YAML files, recipe names) are merged left to right, then the "
-        "overrides. The same command continues a run that was interrupted.",
+        description="Train one encoder. Sources (YAML files, recipe names) are merged left to right, "
+        "then the overrides. The same command continues a run that was interrupted.",
         epilog="examples: raysl pretrain digits/matrix_ssl\n"
         "          raysl pretrain runs/matrix_ssl/best.yaml train.epochs=200 launch.workers=8 --name winner",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,8 +13,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "quickstart",
         help="see it work: search, pretrain and judge on scikit-learn's digits, in a few minutes",
-        description="Sweep Matrix-SSL's mu, gamma and learning rate with early stopping, pretrain the winner for "
-        "longer on 2 workers, and judge it beside raw pixels and the same encoder untrained. "
+        description="Sweep Matrix-SSL's mu, gamma and learning rate with early stopping, pretrain the "
+        "winner for longer on 2 workers, and judge it beside raw pixels and the same encoder untrained. "
         "Needs no download and no GPU.",
     )
     parser.add_argument(

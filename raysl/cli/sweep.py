@@ -15,8 +15,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "sweep",
         help="search hyperparameters with Ray Tune and Optuna, with early stopping",
-        description="Search a method's hyperparameters. Overrides set keys of the space (trials=32, concurrent=4) "
-        "or of the runs it makes (data.source=PATH, train.epochs=20). The same command continues a sweep.",
+        description="Search a method's hyperparameters. Overrides set keys of the space (trials=32, "
+        "concurrent=4) or of the runs it makes (data.source=PATH, train.epochs=20). The same "
+        "command continues a sweep.",
         epilog="examples: raysl sweep matrix_ssl trials=16\n"
         "          raysl sweep simclr base=[cifar10/small] data.source=path/to/cifar10",
         formatter_class=argparse.RawDescriptionHelpFormatter,
