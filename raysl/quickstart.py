@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysl import api
+from raysl.cluster.address import resolve
 from raysl.cluster.connect import connect
 from raysl.cluster.resources import allocation
+from raysl.config import load
 
 if TYPE_CHECKING:
     from raysl.evaluate.result import EvaluationResult
@@ -19,6 +21,13 @@ _SPACE = "matrix_ssl"
 _SWEEP = ("trials=12", "epochs=27", "stopping.min_epochs=3")
 _WINNER_EPOCHS = 120
 _WORKERS = 2
+_WINNER = (
+    f"train.epochs={_WINNER_EPOCHS}",
+    "schedule.horizon=null",
+    f"launch.workers={_WORKERS}",
+    "diagnostics.every=10",
+    "checkpoint.every=10",
+)
 _ROWS = {"trained": "trained encoder", "untrained": "same encoder, untrained", "raw_pixels": "raw pixels"}
 
 
@@ -96,24 +105,23 @@ def quickstart(
         cluster: as `--cluster`.
         say: told the lines for people.
     """
+    from raysl.train.config import RunConfig
+    from raysl.train.pretrain import prepare, pretrain
+    from raysl.tune.space import load_space
+    from raysl.tune.sweep import sweep
+
     # Ray only counts CPUs, so that two workers can share one where there is no second.
-    cpus = max(_WORKERS, allocation().cpus) if cluster != "auto" else None
+    cpus = None if resolve(cluster).address else max(_WORKERS, allocation().cpus)
     with connect(cluster, cpus=cpus) as ray:
         say(ray.describe())
         say("\n[1/3] searching mu, gamma and the learning rate of Matrix-SSL on digits, with early stopping")
-        found = api.sweep(
-            _SPACE, overrides=[*_SWEEP, *overrides], name=f"{name}-sweep", runs=runs, cluster=cluster, say=say
-        )
+        root = Path(runs)
+        space = load_space(_SPACE, [*_SWEEP, *overrides])
+        found = sweep(space, root / f"{name}-sweep", say=say)
         say(found.describe().rpartition("\n")[0])
         say(f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} Ray Train workers")
-        run = api.pretrain(
-            found.best_config,
-            overrides=_winner_overrides(),
-            name=f"{name}-winner",
-            runs=runs,
-            cluster=cluster,
-            say=say,
-        ).run
+        winner = load(RunConfig, [found.best_config], _WINNER)
+        run = pretrain(prepare(winner), root / f"{name}-winner", say=say).run
     say("\n[3/3] judging it on the test split, beside the same encoder untrained and raw pixels")
     return QuickstartResult(
         found,
@@ -142,13 +150,3 @@ def plan_quickstart(
         "then would judge it by few-label k-NN and a linear probe, beside raw pixels and the untrained one",
     ]
     return {"sweep": plan, "winner_epochs": _WINNER_EPOCHS, "workers": _WORKERS, "lines": lines}
-
-
-def _winner_overrides() -> list[str]:
-    return [
-        f"train.epochs={_WINNER_EPOCHS}",
-        "schedule.horizon=null",
-        f"launch.workers={_WORKERS}",
-        "diagnostics.every=10",
-        "checkpoint.every=10",
-    ]

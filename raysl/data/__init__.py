@@ -1,1 +1,1 @@
-"""Room: data."""
+"""Images: where they come from, the splits they fall into, their views, and the feed of batches."""

@@ -1,0 +1,133 @@
+"""Images once decoded: arrays that trials and workers share and never write."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysl.data.config import DataConfig, SelectionConfig
+from raysl.data.draws import key, mix
+from raysl.errors import InputError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Ids = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A split in memory.
+
+    Attributes:
+        images: (N, C, H, W) uint8, C-contiguous.
+        labels: (N,) int64, or None where nothing is labelled.
+        ids: (N,) uint64, a hash of each image's encoded bytes: equal for equal files, whatever their place.
+        class_names: the name of each label, where known.
+        notes: what the user should hear about this split, one line each.
+    """
+
+    images: Images
+    labels: Labels | None
+    ids: Ids
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for RGB."""
+        return int(self.images.shape[1])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
+    def rows(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Decoded:
+        """Return a copy of some of the rows."""
+        labels = None if self.labels is None else self.labels[index]
+        return Decoded(self.images[index], labels, self.ids[index], self.class_names, self.notes)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """The mean to subtract from, and the standard deviation to divide, each channel by, on the scale 0-1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def content_id(encoded: bytes) -> int:
+    """Return the 64-bit id of an image: BLAKE2b of its encoded bytes."""
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+
+
+def in_selection(ids: Ids, config: SelectionConfig) -> NDArray[np.bool_]:
+    """Return which images are held out for selection.
+
+    Images are ranked by a hash of their id and the first ones are taken, so equal images stay together and
+    the order of rows does not matter.
+
+    Args:
+        ids: (N,) ids of the training images.
+        config: how many to hold out.
+
+    Returns:
+        (N,) booleans; at most min(fraction N, maximum) are true, at least one image where fraction is not 0.
+    """
+    wanted = min(round(config.fraction * len(ids)), config.maximum)
+    unique, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    if config.fraction == 0 or len(unique) < 2:
+        return np.zeros(len(ids), np.bool_)
+    order = np.argsort(mix(unique ^ key(_SELECTION, config.seed)), kind="stable")
+    taken = np.cumsum(counts[order]) <= wanted
+    taken[0] = True
+    chosen = np.zeros(len(unique), np.bool_)
+    chosen[order] = taken
+    return np.asarray(chosen[inverse], np.bool_)
+
+
+_SELECTION = 0x5E1EC7
+
+
+def normalization(config: DataConfig, train: Decoded) -> Normalization:
+    """Return the configured mean and std, or those of the training images.
+
+    The sums are of integers, so the result does not depend on the order of images.
+
+    Args:
+        config: with `mean` and `std`, or neither.
+        train: the images to measure.
+
+    Raises:
+        InputError: the number of values is not the number of channels, or a channel is constant.
+    """
+    if config.mean is not None and config.std is not None:
+        if len(config.mean) != train.channels:
+            raise InputError(
+                f"data.mean has {len(config.mean)} values, but the images have {train.channels} channel(s): "
+                "give as many, or leave data.mean and data.std out to compute them"
+            )
+        return Normalization(config.mean, config.std)
+    values = np.arange(256, dtype=np.int64)
+    mean, std = [], []
+    for channel in range(train.channels):
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(train), 4096):
+            counts += np.bincount(train.images[start : start + 4096, channel].ravel(), minlength=256)
+        total = int(counts.sum())
+        first, second = int((counts * values).sum()), int((counts * values**2).sum())
+        variance = (total * second - first**2) / total**2
+        if variance == 0:
+            raise InputError(
+                f"channel {channel} has the same value in every training image: nothing to learn from"
+            )
+        mean.append(first / total / 255)
+        std.append(variance**0.5 / 255)
+    return Normalization(tuple(mean), tuple(std))

@@ -1,0 +1,346 @@
+"""Sources of every layout, splits that never overlap, and errors that say what to do."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raysl.data.config import DataConfig, SelectionConfig
+from raysl.data.decode import decode_image
+from raysl.data.decoded import Decoded, content_id, in_selection, normalization
+from raysl.data.layout import Split
+from raysl.data.sources import load_split, load_training
+from raysl.errors import InputError
+
+from .made import Encode, WriteFolder, WriteParquet, encode, pictures
+
+
+def whole(config: DataConfig) -> Decoded:
+    """Return every training image."""
+    return load_training(config.model_copy(update={"selection": SelectionConfig(fraction=0)}))[0]
+
+
+def pixels_of(encoded: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).transpose(2, 0, 1)
+
+
+# Digits
+
+
+def test_digits_are_split_once_and_for_all() -> None:
+    train, selection = load_training(DataConfig())
+    test = load_split(DataConfig(), "test")
+    assert len(train) + len(selection) + len(test) == 1797
+    assert train.images.shape[1:] == (1, 8, 8)
+    assert train.images.dtype == np.uint8
+    assert (train.images.min(), train.images.max()) == (0, 255)
+    assert not set(train.ids.tolist()) & set(test.ids.tolist())
+    assert not set(train.ids.tolist()) & set(selection.ids.tolist())
+    assert test.labels is not None
+    assert np.bincount(test.labels).min() >= 34
+    assert test.class_names == tuple("0123456789")
+
+
+def test_digits_in_three_channels_repeat_the_grey() -> None:
+    grey, rgb = load_split(DataConfig(), "test"), load_split(DataConfig(channels=3), "test")
+    assert np.array_equal(rgb.images, np.repeat(grey.images, 3, axis=1))
+
+
+# Parquet
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_parquet_rows_come_in_order(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, plain: bool
+) -> None:
+    images = encoded(20)
+    names = ["cat", "dog", "owl"]
+    labels = [n % 3 for n in range(20)]
+    path = write_parquet(tmp_path / "set.parquet", images, labels, plain=plain, names=names)
+    data = whole(DataConfig(source=str(path)))
+    assert np.array_equal(data.images, np.stack([pixels_of(image) for image in images]))
+    assert data.images.flags.c_contiguous
+    assert data.labels is not None
+    assert data.labels.tolist() == labels
+    assert data.labels.dtype == np.int64
+    assert data.class_names == ("cat", "dog", "owl")
+    assert data.ids.tolist() == [content_id(image) for image in images]
+    assert data.notes == ()
+
+
+def test_folder_of_parquet_files_holds_splits(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet
+) -> None:
+    images = encoded(12)
+    write_parquet(tmp_path / "data/train-00000-of-00002.parquet", images[:4], [0] * 4)
+    write_parquet(tmp_path / "data/train-00001-of-00002.parquet", images[4:8], [1] * 4)
+    write_parquet(tmp_path / "data/validation-00000-of-00001.parquet", images[8:10], [2] * 2)
+    config = DataConfig(source=str(tmp_path))
+    assert [content_id(image) for image in images[:8]] == whole(config).ids.tolist()
+    assert load_split(config, "test").ids.tolist() == [content_id(image) for image in images[8:10]]
+    write_parquet(tmp_path / "data/test-00000-of-00001.parquet", images[10:], [2] * 2)
+    assert load_split(config, "test").ids.tolist() == [content_id(image) for image in images[10:]]
+    assert len(whole(config)) == 8
+
+
+def test_split_folders_of_parquet_files(tmp_path: Path, encoded: Encode, write_parquet: WriteParquet) -> None:
+    images = encoded(6)
+    write_parquet(tmp_path / "train/0.parquet", images[:4], [0] * 4)
+    write_parquet(tmp_path / "test/0.parquet", images[4:], [0] * 2)
+    config = DataConfig(source=str(tmp_path))
+    assert len(whole(config)) == 4
+    assert len(load_split(config, "test")) == 2
+
+
+def test_names_as_labels_keep_their_numbers_across_splits(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet
+) -> None:
+    images = encoded(7)
+    write_parquet(tmp_path / "train.parquet", images[:4], ["dog", "cat", "owl", "dog"])
+    write_parquet(tmp_path / "test.parquet", images[4:], ["owl", "ant", "dog"])
+    config = DataConfig(source=str(tmp_path))
+    train, test = whole(config), load_split(config, "test")
+    assert train.labels is not None
+    assert test.labels is not None
+    assert train.labels.tolist() == [1, 0, 2, 1]
+    assert train.class_names == ("cat", "dog", "owl")
+    assert test.labels.tolist() == [2, 3, 1]
+    assert test.class_names == ("cat", "dog", "owl", "ant")
+
+
+@pytest.mark.parametrize("labels", [None, [None] * 6, [-1] * 6])
+def test_labels_are_optional(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, labels: Any
+) -> None:
+    import pyarrow as pa
+
+    column = None if labels is None else pa.array(labels, pa.int64())
+    path = write_parquet(tmp_path / "set.parquet", encoded(6), column)
+    train, selection = load_training(DataConfig(source=str(path), selection=SelectionConfig(fraction=0.3)))
+    assert train.labels is None
+    assert selection.labels is None
+    assert len(train.notes) == 1
+    assert "eval/knn_top1" in train.notes[0]
+
+
+def test_labels_can_be_turned_off(tmp_path: Path, encoded: Encode, write_parquet: WriteParquet) -> None:
+    path = write_parquet(tmp_path / "set.parquet", encoded(6), [0] * 6)
+    assert whole(DataConfig(source=str(path), label_column=None)).labels is None
+
+
+@pytest.mark.parametrize("labels", [[0, 1, None], [0, -1, 1], [0.5, 1.0, 2.0], [0, 1, 3]])
+def test_labels_that_cannot_be_used_are_refused(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, labels: list[Any]
+) -> None:
+    path = write_parquet(tmp_path / "set.parquet", encoded(3), labels, names=["a", "b", "c"])
+    with pytest.raises(InputError, match="'label'"):
+        load_training(DataConfig(source=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"image_column": "img"}, r"no column 'img'.*did you mean 'image'\?"),
+        ({"label_column": "fine_lable"}, r"no column 'fine_lable'.*did you mean 'fine_label'\?"),
+        ({"image_column": "fine_label"}, "expected encoded images"),
+    ],
+)
+def test_wrong_columns_are_named(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, fields: dict[str, str], told: str
+) -> None:
+    path = write_parquet(tmp_path / "set.parquet", encoded(3), [0, 1, 2], label="fine_label")
+    with pytest.raises(InputError, match=told) as raised:
+        load_training(DataConfig.model_validate({"source": str(path), **fields}))
+    assert "\n" not in str(raised.value)
+
+
+# Folders of images
+
+
+def test_class_folders(tmp_path: Path, encoded: Encode, write_folder: WriteFolder) -> None:
+    images = encoded(5)
+    names = ["train/owl/1.png", "train/owl/2.PNG", "train/ant/deep/3.png", "val/owl/4.png", "val/ant/5.png"]
+    write_folder(tmp_path, dict(zip(names, images, strict=True)))
+    (tmp_path / "train/owl/.hidden.png").write_bytes(b"")
+    (tmp_path / "train/owl/notes.txt").write_text("not an image")
+    config = DataConfig(source=str(tmp_path))
+    train, test = whole(config), load_split(config, "test")
+    assert train.ids.tolist() == [content_id(images[n]) for n in (2, 0, 1)]
+    assert train.labels is not None
+    assert train.labels.tolist() == [0, 1, 1]
+    assert train.class_names == ("ant", "owl")
+    assert test.labels is not None
+    assert test.labels.tolist() == [0, 1]
+
+
+def test_flat_folder_has_no_labels(tmp_path: Path, encoded: Encode, write_folder: WriteFolder) -> None:
+    write_folder(tmp_path, {f"{n}.png": image for n, image in enumerate(encoded(4))})
+    data = whole(DataConfig(source=str(tmp_path)))
+    assert data.labels is None
+    assert "no class folders" in data.notes[0]
+    with pytest.raises(InputError, match=r"no test split.*data\.test"):
+        load_split(DataConfig(source=str(tmp_path)), "test")
+
+
+def test_mixed_folder_is_refused(tmp_path: Path, encoded: Encode, write_folder: WriteFolder) -> None:
+    write_folder(tmp_path, dict(zip(["a.png", "cat/b.png"], encoded(2), strict=True)))
+    with pytest.raises(InputError, match="beside folders"):
+        load_training(DataConfig(source=str(tmp_path)))
+
+
+def test_explicit_test_path(tmp_path: Path, encoded: Encode, write_folder: WriteFolder) -> None:
+    images = encoded(4)
+    write_folder(tmp_path, {"a/cat/1.png": images[0], "a/cat/2.png": images[1], "b/cat/1.png": images[2]})
+    config = DataConfig(source=str(tmp_path / "a"), test=str(tmp_path / "b"))
+    assert load_split(config, "test").ids.tolist() == [content_id(images[2])]
+
+
+# Pixels
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "CMYK"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1")]
+)
+def test_every_mode_becomes_rgb_or_grey(kind: str, mode: str) -> None:
+    encoded = encode(pictures(1)[0], kind, mode)
+    rgb, resized = decode_image(encoded, 3, None)
+    assert rgb.shape == (3, 12, 12)
+    assert not resized
+    assert np.array_equal(rgb, pixels_of(encoded))
+    assert decode_image(encoded, 1, None)[0].shape == (1, 12, 12)
+
+
+def test_deep_images_are_refused_rather_than_clipped(tmp_path: Path, write_folder: WriteFolder) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(buffer, "PNG")
+    write_folder(tmp_path, {"a.png": buffer.getvalue()})
+    with pytest.raises(InputError, match=r"a\.png.*8 bits"):
+        load_training(DataConfig(source=str(tmp_path)))
+
+
+def test_images_of_other_sizes_are_resized_and_cut(tmp_path: Path, write_folder: WriteFolder) -> None:
+    same, wide, tall = (pictures(1, size)[0] for size in ((10, 10), (20, 41), (13, 10)))
+    encoded = [encode(image) for image in (same, wide, tall)]
+    write_folder(tmp_path, {f"{n}.png": image for n, image in enumerate(encoded)})
+    with pytest.raises(InputError, match=r"1\.png is 41x20.*10x10.*data\.image_size"):
+        load_training(DataConfig(source=str(tmp_path)))
+    data = whole(DataConfig(source=str(tmp_path), image_size=10))
+    assert np.array_equal(data.images[0], same.transpose(2, 0, 1))
+    resized = Image.fromarray(wide).resize((20, 10), Image.Resampling.BICUBIC).crop((5, 0, 15, 10))
+    assert np.array_equal(data.images[1], np.asarray(resized).transpose(2, 0, 1))
+    assert np.array_equal(data.images[2], tall[2:12].transpose(2, 0, 1))
+    assert any("2 of 3 images" in note and "10 pixels" in note for note in data.notes)
+
+
+# Bad input
+
+
+def test_missing_and_empty_sources_are_refused(tmp_path: Path, write_parquet: WriteParquet) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 but not really")
+    write_parquet(tmp_path / "rows.parquet", [], [])
+    for name, told in [
+        ("nowhere", "does not exist"),
+        ("empty", "no Parquet files and no images"),
+        ("text.txt", "not a Parquet file"),
+        ("broken.parquet", "not a readable Parquet file"),
+        ("rows.parquet", "no rows"),
+    ]:
+        with pytest.raises(InputError, match=told) as raised:
+            load_training(DataConfig(source=str(tmp_path / name)))
+        assert "\n" not in str(raised.value)
+        assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("broken", [b"", b"not an image", "truncated"])
+def test_unreadable_image_is_named(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, broken: bytes | str
+) -> None:
+    images = encoded(12)
+    images[9] = broken if isinstance(broken, bytes) else images[9][:60]
+    path = write_parquet(tmp_path / "set.parquet", images, [0] * 12)
+    with pytest.raises(InputError, match=r"set\.parquet row 9 is not a readable image.*repair"):
+        load_training(DataConfig(source=str(path)))
+
+
+def test_images_that_do_not_fit_in_memory_are_refused(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet
+) -> None:
+    path = write_parquet(tmp_path / "set.parquet", encoded(12), [0] * 12)
+    with pytest.raises(InputError, match=r"12 images of 12x12.*data\.image_size"):
+        load_training(DataConfig(source=str(path), memory_limit=1e-6))
+
+
+# The selection split
+
+
+@pytest.mark.parametrize("split", ["train", "selection"])
+def test_splits_load_alone_as_together(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, split: Split
+) -> None:
+    path = write_parquet(tmp_path / "set.parquet", encoded(40), list(range(40)))
+    config = DataConfig(source=str(path), selection=SelectionConfig(fraction=0.25))
+    train, selection = load_training(config)
+    alone, together = load_split(config, split), train if split == "train" else selection
+    assert np.array_equal(alone.images, together.images)
+    assert np.array_equal(alone.ids, together.ids)
+
+
+def test_selection_is_a_complement_and_does_not_depend_on_rows(
+    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet
+) -> None:
+    images = encoded(40)
+    images += images[:10]  # duplicates
+    order = np.random.default_rng(0).permutation(50)
+    first = write_parquet(tmp_path / "one.parquet", images, list(range(50)))
+    second = write_parquet(tmp_path / "two.parquet", [images[n] for n in order], order.tolist())
+    chosen = []
+    for path in (first, second):
+        source = DataConfig(source=str(path), selection=SelectionConfig(fraction=0.3))
+        train, selection = load_training(source)
+        assert train.labels is not None
+        assert selection.labels is not None
+        assert sorted(train.labels.tolist() + selection.labels.tolist()) == list(range(50))
+        assert not set(train.ids.tolist()) & set(selection.ids.tolist())
+        for part in (train, selection):
+            assert part.labels is not None
+            expected = np.stack([pixels_of(images[n]) for n in part.labels])
+            assert np.array_equal(part.images, expected)
+        chosen.append(set(selection.labels.tolist()))
+    assert chosen[0] == chosen[1]
+    assert 13 <= len(chosen[0]) <= 15
+
+
+def test_selection_size_and_seed() -> None:
+    ids = np.arange(1000, dtype=np.uint64)
+    assert in_selection(ids, SelectionConfig()).sum() == 100
+    assert in_selection(ids, SelectionConfig(maximum=7)).sum() == 7
+    assert in_selection(ids, SelectionConfig(fraction=0)).sum() == 0
+    assert in_selection(ids[:3], SelectionConfig()).sum() == 1
+    assert in_selection(ids[:1], SelectionConfig()).sum() == 0
+    other = in_selection(ids, SelectionConfig(seed=1))
+    assert (in_selection(ids, SelectionConfig()) & other).sum() < 40
+
+
+# Statistics
+
+
+def test_statistics_are_those_of_the_pixels(
+    encoded: Encode, tmp_path: Path, write_parquet: WriteParquet
+) -> None:
+    data = whole(DataConfig(source=str(write_parquet(tmp_path / "a.parquet", encoded(30)))))
+    found = normalization(DataConfig(), data)
+    assert np.allclose(found.mean, (data.images / 255).mean((0, 2, 3)), rtol=1e-12)
+    assert np.allclose(found.std, (data.images / 255).std((0, 2, 3)), rtol=1e-12)
+    assert normalization(DataConfig(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)), data).mean == (0.1, 0.2, 0.3)
+    with pytest.raises(InputError, match="1 values, but the images have 3"):
+        normalization(DataConfig(mean=(0.1,), std=(1,)), data)
+    constant = Decoded(np.zeros((3, 1, 2, 2), np.uint8), None, data.ids[:3])
+    with pytest.raises(InputError, match="same value"):
+        normalization(DataConfig(), constant)
