@@ -127,7 +127,7 @@ def quickstart(
         found,
         run,
         api.evaluate(run, "knn-few"),
-        api.evaluate(run, "linear-cached", baselines=True),
+        api.evaluate(run, "lbfgs", baselines=True),
     )
 
 

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(list(sys.argv[1:] if arguments is None else arguments))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        code: int = args.run(args)
+        code: int = args.handler(args)
         return code
     except RayslError as error:
         if args.debug:

@@ -23,7 +23,7 @@ def add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespac
         "--runs", default="runs", metavar="DIR", help="folder of run directories (default: runs)"
     )
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
-    parser.set_defaults(run=run)
+    parser.set_defaults(handler=run)
 
 
 def add_job(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
