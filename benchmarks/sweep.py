@@ -112,7 +112,7 @@ def gaps(driver: Driver, count: int) -> int:
     killed: list[float] = []
     while process.poll() is None:
         time.sleep(0.5)
-        busy = [p for p in driver.processes() if "TrialTrainable.step" in " ".join(p.cmdline())]
+        busy = [p for p in driver.processes() if "Trainable.train" in " ".join(p.cmdline())]
         reports = sum(len(rows) for rows in driver.rows().values())
         if busy and len(killed) < count and reports >= 8 * (len(killed) + 1):
             busy[0].kill()
@@ -223,7 +223,7 @@ def _wait_for_workers(driver: Driver) -> None:
     """Wait until no trial writes any more, so that what is on disk is what the kill left."""
     deadline = time.monotonic() + 30.0
     while time.monotonic() < deadline and any(
-        "TrialTrainable" in " ".join(p.cmdline()) for p in driver.processes()
+        "Trainable" in " ".join(p.cmdline()) for p in driver.processes()
     ):
         time.sleep(0.1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
@@ -48,6 +49,32 @@ class Decoded:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return int(self.images.shape[2]), int(self.images.shape[3])
+
+    @functools.cached_property
+    def statistics(self) -> Normalization:
+        """Mean and standard deviation of each channel; counted once, and pickled with the images.
+
+        The sums are of integers, so the result does not depend on the order of images.
+
+        Raises:
+            InputError: a channel is constant.
+        """
+        values = np.arange(256, dtype=np.int64)
+        mean, std = [], []
+        for channel in range(self.channels):
+            counts = np.zeros(256, np.int64)
+            for start in range(0, len(self), 4096):
+                counts += np.bincount(self.images[start : start + 4096, channel].ravel(), minlength=256)
+            total = int(counts.sum())
+            first, second = int((counts * values).sum()), int((counts * values**2).sum())
+            variance = (total * second - first**2) / total**2
+            if variance == 0:
+                raise InputError(
+                    f"channel {channel} has the same value in every training image: nothing to learn from"
+                )
+            mean.append(first / total / 255)
+            std.append(variance**0.5 / 255)
+        return Normalization(tuple(mean), tuple(std))
 
     def rows(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Decoded:
         """Return a copy of some of the rows."""
@@ -99,8 +126,6 @@ _SELECTION = 0x5E1EC7
 def normalization(config: DataConfig, train: Decoded) -> Normalization:
     """Return the configured mean and std, or those of the training images.
 
-    The sums are of integers, so the result does not depend on the order of images.
-
     Args:
         config: with `mean` and `std`, or neither.
         train: the images to measure.
@@ -115,19 +140,4 @@ def normalization(config: DataConfig, train: Decoded) -> Normalization:
                 "give as many, or leave data.mean and data.std out to compute them"
             )
         return Normalization(config.mean, config.std)
-    values = np.arange(256, dtype=np.int64)
-    mean, std = [], []
-    for channel in range(train.channels):
-        counts = np.zeros(256, np.int64)
-        for start in range(0, len(train), 4096):
-            counts += np.bincount(train.images[start : start + 4096, channel].ravel(), minlength=256)
-        total = int(counts.sum())
-        first, second = int((counts * values).sum()), int((counts * values**2).sum())
-        variance = (total * second - first**2) / total**2
-        if variance == 0:
-            raise InputError(
-                f"channel {channel} has the same value in every training image: nothing to learn from"
-            )
-        mean.append(first / total / 255)
-        std.append(variance**0.5 / 255)
-    return Normalization(tuple(mean), tuple(std))
+    return train.statistics
