@@ -1,0 +1,188 @@
+"""Between the ledger and Ray Tune: what to run next, and what to do about each message.
+
+Tune's searcher and scheduler are two thin adapters over this one object, which makes every decision and
+writes it to the ledger before it lets Tune act.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from raysl.errors import InputError
+from raysl.tune.entry import Entry
+from raysl.tune.ledger import Ledger
+from raysl.tune.messages import End, Launch, Row
+from raysl.tune.resolve import Space
+from raysl.tune.standby import Standby
+from raysl.tune.stopping import Decision, Rule
+
+
+class Answer(Enum):
+    """Why there is no trial to run."""
+
+    LATER = "later"
+    """All slots are taken, or what is running may have to be run again."""
+    NEVER = "never"
+    """Every trial has ended."""
+
+
+@dataclass
+class Bridge:
+    """Decides.
+
+    Args:
+        ledger: the record.
+        space: the search space.
+        rule: the stopping rule.
+        directory: the sweep's directory.
+        slots: trials at a time.
+        threads: CPU threads of a trial.
+        changed: told after every change, for the table; None when a trial is launched or reports, else the
+            trial that ended.
+        stopped: whether the sweep is to stop as soon as its trials have saved.
+        standby: takes the trial up whose process died.
+    """
+
+    ledger: Ledger
+    space: Space
+    rule: Rule
+    directory: Path
+    slots: int
+    threads: int = 1
+    changed: Callable[[Entry | None], None] = lambda entry: None
+    stopped: Callable[[], bool] = lambda: False
+    standby: Standby | None = None
+    live: dict[str, Launch] = field(default_factory=dict)
+    fatal: Exception | None = None
+    _missing: int = 0
+
+    @property
+    def stop_file(self) -> Path:
+        """The file whose appearance tells all trials to save at the next step."""
+        return self.directory / ".tune" / "stop"
+
+    def next(self, key: str) -> Launch | Answer:
+        """Return the next attempt to run under Tune's key for it.
+
+        Trials that were running come first, by number, with the parameters they have; then new ones are
+        suggested.
+        """
+        if self.stopped():
+            self.stop_file.touch()
+        if self.fatal is not None or self.stopped():
+            return Answer.LATER if self.live else Answer.NEVER
+        if len(self.live) >= self.slots:
+            return Answer.LATER
+        held = {launch.number for launch in self.live.values()}
+        waiting = [entry for entry in self.ledger.running() if entry.number not in held]
+        if not waiting and len(self.ledger.trials) >= self.space.config.trials:
+            return Answer.LATER if self.live else Answer.NEVER
+        try:
+            entry = waiting[0] if waiting else self.ledger.ask(self.space)
+            launch = Launch(
+                number=entry.number,
+                fence=self.ledger.launch(entry.number),
+                recorded=entry.epoch,
+                directory=str(self.directory / "trials" / str(entry.number)),
+                config=self.space.run_config(entry.params),
+                threads=self.threads,
+                stop_file=str(self.stop_file),
+            )
+        except Exception as error:  # Tune would print a trace and go on; the sweep is to end with this error
+            return self._give_up(error)
+        if self.standby is not None and self._missing:
+            launch = self.standby.take(launch)
+            self._missing -= 1
+        self.live[key] = launch
+        self.changed(None)
+        return launch
+
+    def receive(self, key: str, number: int, fence: int, message: Row | End) -> bool:
+        """Put a message on record and return whether the trial stops here."""
+        launch = self.live.get(key)
+        if launch is None or (launch.number, launch.fence) != (number, fence) or self.fatal is not None:
+            return True
+        try:
+            ended = self._end(launch, message) if isinstance(message, End) else self._row(launch, message)
+        except Exception as error:  # as above
+            self._give_up(error)
+            ended = True
+        if self.standby is not None:
+            self.standby.warm()
+        if ended:
+            self._give_back(launch, lost=False)
+            del self.live[key]
+            self.changed(self.ledger.trials[number])
+        else:
+            self.changed(None)
+        return ended
+
+    def lost(self, key: str, cause: str, detail: str) -> None:
+        """Take note that the process behind a key is gone; once, however often it is said."""
+        launch = self.live.pop(key, None)
+        if launch is None or self.fatal is not None:
+            return
+        try:
+            again = self.ledger.died(launch.number, cause, detail, attempts=self.space.config.attempts)
+        except Exception as error:  # as above
+            self._give_up(error)
+            return
+        self._give_back(launch, lost=True)
+        self._missing += 1
+        self.changed(None if again else self.ledger.trials[launch.number])
+
+    def _row(self, launch: Launch, row: Row) -> bool:
+        value = row.metrics.get(self.space.config.objective.metric)
+        self._insist_on_objective(launch, row, value)
+        if value is not None and not math.isfinite(value):
+            decision = Decision(True, f"the objective is {value} at epoch {row.epoch}")
+        else:
+            decision = self._ask_rule(launch.number, row.epoch, value)
+        self.ledger.report(
+            launch.number, row.epoch, value, row.metrics, fence=launch.fence, at=row.time, decision=decision
+        )
+        if value is not None and not math.isfinite(value):
+            self.ledger.fail(launch.number, "nan" if math.isnan(value) else "inf", decision.reason)
+        elif row.epoch >= self.space.epochs:
+            self.ledger.complete(launch.number)
+        elif decision.stop:
+            self.ledger.prune(launch.number, decision.reason)
+        else:
+            return False
+        return True
+
+    def _ask_rule(self, number: int, epoch: int, value: float | None) -> Decision:
+        curves = self.ledger.curves()
+        if value is not None:
+            curves[number][epoch] = value
+        return self.rule.decide(curves, number, epoch)
+
+    def _end(self, launch: Launch, end: End) -> bool:
+        if end.cause == "interrupted":
+            return True
+        if end.cause == "fenced":
+            raise InputError(
+                f"{launch.directory}: another process trains in it ({end.reason}); "
+                "stop that one and start the sweep again"
+            )
+        self.ledger.fail(launch.number, end.cause, end.reason)
+        return True
+
+    def _insist_on_objective(self, launch: Launch, row: Row, value: float | None) -> None:
+        """End the sweep where the objective is not among the metrics; no trial would ever have it."""
+        due = row.epoch % launch.config.diagnostics.every == 0 or row.epoch >= self.space.epochs
+        if value is None and due:
+            metric, known = self.space.config.objective.metric, ", ".join(sorted(row.metrics))
+            raise InputError(f"objective.metric = {metric!r}: trials do not report it; they report {known}")
+
+    def _give_back(self, launch: Launch, *, lost: bool) -> None:
+        if self.standby is not None:
+            self.standby.give_back(launch, lost=lost)
+
+    def _give_up(self, error: Exception) -> Answer:
+        self.fatal = error
+        return Answer.LATER if self.live else Answer.NEVER

@@ -1,0 +1,61 @@
+"""What a sweep leaves behind for people: the winner's config, and TensorBoard's table of hyperparameters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from raysl import __version__
+from raysl.config import yaml
+from raysl.train.rundir import write_atomically
+from raysl.tune.entry import Entry
+from raysl.tune.resolve import Space
+
+_SUFFIX = ".hparams"
+
+
+def write_best(directory: Path, space: Space, best: Entry, trials: Sequence[Entry]) -> Path:
+    """Write the winner's whole config, for `raysl pretrain`, with where it comes from as a comment."""
+    config = space.config
+    when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(best.ended))
+    lines = [
+        f"The best of {len(trials)} trials of sweep {directory.name}; raysl {__version__}",
+        f"trial: {best.number} (trials/{best.number}), ended {when}",
+        f"objective: {config.objective.metric} = {best.value:.6g} ({config.objective.direction}) "
+        f"at epoch {best.epoch}, on the selection split",
+        *(f"{key} = {value!r}" for key, value in best.params.items()),
+        f"recipe: {', '.join(config.base)}; sampler: {config.sampler.name}, seed {config.sampler.seed}; "
+        f"stopping: {config.stopping.rule}",
+    ]
+    path = directory / "best.yaml"
+    values = space.run_config(best.params).to_dict()
+    write_atomically(path, "".join(f"# {line}\n" for line in lines) + yaml.dump(values))
+    return path
+
+
+def write_hparams(directory: Path, trials: Sequence[Entry]) -> None:
+    """Give each ended trial's TensorBoard folder its hyperparameters and final metrics, once.
+
+    They go into the same folder as the trial's scalars, so that the HParams tab shows one row for each trial.
+    """
+    for entry in trials:
+        folder = directory / "trials" / str(entry.number) / "tensorboard"
+        if entry.state != "running" and folder.is_dir() and not any(folder.glob(f"*{_SUFFIX}")):
+            _write_hparams(folder, entry)
+
+
+def _write_hparams(folder: Path, entry: Entry) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    params = {
+        key: value if isinstance(value, bool | int | float) else str(value)
+        for key, value in entry.params.items()
+    }
+    metrics = entry.reports[-1].metrics if entry.reports else {}
+    # The values are the run's own scalars of these tags; here the tab only learns which tags to show.
+    shown = {tag: value for tag, value in metrics.items() if not tag.startswith(("time/", "perf/"))}
+    with SummaryWriter(str(folder), filename_suffix=_SUFFIX) as writer:
+        for part in hparams(params | {"trial": entry.number, "state": entry.cause}, shown):  # type: ignore[no-untyped-call]
+            writer.file_writer.add_summary(part)

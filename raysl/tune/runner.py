@@ -1,0 +1,140 @@
+"""One trial after another in this process: each epoch, and each way a trial can end, is a message.
+
+Whatever ends a trial, the process and its imports outlive it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raysl.errors import Fenced, InputError, Interrupted, TrainingStopped
+from raysl.train.environment import describe_environment
+from raysl.train.loop import Context, epochs
+from raysl.train.rundir import RunDirectory, write_atomically
+from raysl.train.session import TrainData
+from raysl.tune.messages import End, Launch, Row
+
+LOCK_PATIENCE_S = 60.0
+Loop = Callable[..., Iterator[Any]]
+
+
+class TrialRunner:
+    """Runs the training loop, an epoch at a time.
+
+    Args:
+        data: the decoded images of all trials.
+        loop: another loop than `raysl.train.loop.epochs`, for tests.
+    """
+
+    def __init__(self, data: TrainData, loop: Loop | None = None) -> None:
+        logging.getLogger("raysl").setLevel(logging.WARNING)
+        self._data, self._loop = data, loop or epochs
+        self._environment = describe_environment()
+        self._launch: Launch | None = None
+        self._reports: Iterator[Any] | None = None
+        self._held = contextlib.ExitStack()
+
+    def begin(self, launch: Launch) -> None:
+        """Leave the trial before, and take up this one at the next call of `next`."""
+        self.finish()
+        self._launch, self._sent = launch, launch.recorded
+        self._run = RunDirectory(Path(launch.directory))
+        self._rows: deque[Row] = deque()
+
+    def next(self) -> Row | End:
+        """Return the next epoch that the ledger lacks, or how the trial has ended."""
+        if self._launch is None:
+            raise RuntimeError("no trial was begun")
+        try:
+            return self._next(self._launch)
+        except Interrupted as error:
+            return End("interrupted", str(error))
+        except TrainingStopped as error:
+            return End(error.cause, error.detail)
+        except Fenced as error:
+            return End("fenced", str(error))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            torch.cuda.empty_cache()
+            return End("oom", f"out of memory: {str(error).partition(chr(10))[0]}")
+        except Exception as error:  # a trial may fail in any way; the sweep goes on
+            return self._explain(self._launch, error)
+
+    def finish(self) -> None:
+        """Let go of the run directory."""
+        reports, self._reports = self._reports, None
+        if reports is not None:
+            with contextlib.suppress(Fenced):
+                reports.close()  # type: ignore[attr-defined]
+        self._held.close()
+
+    def _next(self, launch: Launch) -> Row:
+        if self._reports is None:
+            self._reports = self._start(launch)
+            self._read_rows()
+        while not self._rows:
+            if next(self._reports, None) is None:
+                raise InputError(f"{self._run.path}: is complete, but its record ends at epoch {self._sent}")
+            self._read_rows()
+        row = self._rows.popleft()
+        self._sent = row.epoch
+        if row.epoch == launch.config.train.epochs:
+            # Lets the loop put its own end on record.
+            next(self._reports, None)
+        return row
+
+    def _start(self, launch: Launch) -> Iterator[Any]:
+        torch.set_num_threads(launch.threads)
+        # First the fence, so that what is left of an earlier attempt ends at its next write; then its lock.
+        self._run.claim(launch.fence)
+        self._held.enter_context(_lock(self._run))
+        self._run.prepare(launch.config)
+        if not (self._run.path / "environment.json").exists():
+            write_atomically(self._run.path / "environment.json", json.dumps(self._environment, indent=1))
+        context = Context(
+            run=self._run,
+            data=self._data,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            fence=launch.fence,
+            stop=Path(launch.stop_file).exists,
+        )
+        return iter(self._loop(launch.config, context))
+
+    def _read_rows(self) -> None:
+        """Queue what is on record beyond what was sent: epochs the ledger lacks, then each new one."""
+        last = self._rows[-1].epoch if self._rows else self._sent
+        rows = (row for row in self._run.metrics() if row["epoch"] > last)
+        self._rows.extend(Row(row["epoch"], row["time"], row["metrics"]) for row in rows)
+
+    def _explain(self, launch: Launch, error: Exception) -> End:
+        """Keep the trace with the trial and return its last line."""
+        folder = Path(launch.directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        said = str(error).strip().partition("\n")[0]
+        return End("error", said if isinstance(error, InputError) else f"{type(error).__name__}: {said}")
+
+
+@contextlib.contextmanager
+def _lock(run: RunDirectory) -> Iterator[None]:
+    """Lock the run directory; wait for a process of an earlier attempt to notice that it is over."""
+    with contextlib.ExitStack() as stack:
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                stack.enter_context(run.lock())
+                break
+            except InputError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+        yield

@@ -1,0 +1,82 @@
+"""Where a study is kept: a journal file, made readable again after a crash, or a database."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from raysl.errors import InputError, RayslError
+from raysl.tune.suggest import quiet_optuna
+
+Direction = Literal["maximize", "minimize"]
+
+
+def repair_journal(path: Path) -> int:
+    """Make a journal readable again after its writer was killed; only the holder of the lease may.
+
+    Cuts a last line that is not whole, which was never a record, and removes the lock its writer left behind.
+
+    Returns:
+        Bytes cut.
+    """
+    for stale in path.parent.glob(f"{path.name}.lock*"):
+        stale.unlink()
+    if not path.exists():
+        return 0
+    text = path.read_bytes()
+    whole = len(text)
+    while whole:
+        start = text.rfind(b"\n", 0, whole - 1) + 1
+        if text[whole - 1 : whole] == b"\n" and _is_json(text[start:whole]):
+            break
+        whole = start
+    if whole < len(text):
+        with open(path, "r+b") as file:
+            file.truncate(whole)
+            file.flush()
+            os.fsync(file.fileno())
+    return len(text) - whole
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def open_storage(where: str | Path) -> BaseStorage:
+    """Open a journal by its path, repaired if need be, or a database by its URL.
+
+    Raises:
+        InputError: the database cannot be opened.
+        RayslError: the journal is damaged before its last line.
+    """
+    if isinstance(where, Path):
+        path = where.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        repair_journal(path)
+        try:
+            return JournalStorage(JournalFileBackend(str(path)))
+        except (ValueError, KeyError) as error:
+            raise RayslError(
+                f"{path}: damaged before its last line ({error}); restore it from a copy"
+            ) from None
+    try:
+        return RDBStorage(where)
+    except Exception as error:  # SQLAlchemy and the drivers below it have a great many of their own
+        raise InputError(f"ledger {where!r} cannot be opened: {str(error).splitlines()[0]}") from None
+
+
+def open_study(storage: BaseStorage, name: str, direction: Direction) -> optuna.Study:
+    """Return the study, made if it is not there; opening one that is there writes nothing."""
+    with quiet_optuna():
+        if any(summary.study_name == name for summary in storage.get_all_studies()):
+            return optuna.load_study(study_name=name, storage=storage)
+        return optuna.create_study(study_name=name, storage=storage, direction=direction)

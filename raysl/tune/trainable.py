@@ -1,0 +1,57 @@
+"""A process that runs trials for Ray Tune."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import tune
+
+from raysl.tune.messages import Launch
+
+
+class TrialTrainable(tune.Trainable):
+    """Runs one trial after another: imports are paid for once.
+
+    A result holds `number`, `fence` and `message` (a `Row` or an `End`). Tune's own checkpoints are not used:
+    the loop writes its own, and goes on from the last good one.
+    """
+
+    def setup(self, config: dict[str, Any], shared: Any = None) -> None:
+        """Import everything and begin the first trial.
+
+        Args:
+            config: `launch`, a `Launch`.
+            shared: a list with a reference to (images, loop), mapped from the object store.
+        """
+        from raysl.tune.runner import TrialRunner
+
+        self._runner = TrialRunner(*ray.get(shared[0]))
+        self._begin(config["launch"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this process."""
+        self.cleanup()
+        self._begin(new_config["launch"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Return the next epoch, or how the trial has ended."""
+        launch = self._launch
+        message = ray.get(launch.standby.next.remote()) if launch.standby is not None else self._runner.next()
+        return {"number": launch.number, "fence": launch.fence, "message": message}
+
+    def cleanup(self) -> None:
+        """Let go of the trial."""
+        self._runner.finish()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Do nothing: the loop writes its own checkpoints."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Do nothing: the loop finds its own checkpoints."""
+
+    def _begin(self, launch: Launch) -> None:
+        self._launch = launch
+        if launch.standby is None:
+            self._runner.begin(launch)

@@ -1,0 +1,238 @@
+"""The ledger: contiguous, fenced, counted, settled; a journal cut anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raysl.errors import RayslError
+from raysl.tune.entry import Entry
+from raysl.tune.lease import Lease, LeaseLostError
+from raysl.tune.ledger import Ledger, LedgerError
+from raysl.tune.resolve import Space
+from raysl.tune.stopping import GO_ON, Decision
+from raysl.tune.storage import repair_journal
+from tests.tune.conftest import space
+
+
+@pytest.fixture(scope="module")
+def built() -> Space:
+    return Space(space())
+
+
+@pytest.fixture
+def lease(tmp_path: Path) -> Iterator[Lease]:
+    held = Lease(tmp_path / "lease.json")
+    held.take()
+    yield held
+    held.release()
+
+
+def opened(tmp_path: Path, lease: Lease) -> Ledger:
+    return Ledger(tmp_path / "study.log", "small", "maximize", lease)
+
+
+def report(ledger: Ledger, number: int, epoch: int, value: float | None = 0.5, stop: str = "") -> None:
+    decision = Decision(True, stop, (1, 2)) if stop else GO_ON
+    fence = ledger.trials[number].fence
+    metrics = {"train/loss": 1.0 / epoch}
+    ledger.report(number, epoch, value, metrics, fence=fence, at=float(epoch), decision=decision)
+
+
+def test_everything_comes_back(tmp_path: Path, lease: Lease, built: Space) -> None:
+    ledger = opened(tmp_path, lease)
+    for number in range(5):
+        assert ledger.ask(built).number == number
+        assert ledger.launch(number) == 1
+        report(ledger, number, 1)
+    for epoch in (2, 3, 4):
+        report(ledger, 0, epoch, epoch / 10)
+    ledger.complete(0)
+    ledger.prune(1, "rank 3 of 4")
+    ledger.fail(2, "nan", "the loss became nan")
+    assert ledger.died(3, "killed", "gone", attempts=2)
+    assert ledger.launch(3) == 2
+    report(ledger, 3, 2, None)
+    again = opened(tmp_path, lease)
+    assert again.trials == ledger.trials
+    assert [entry.number for entry in again.running()] == [3, 4]
+    assert again.trials[0].value == 0.4
+    assert again.trials[2].cause == "nan"
+    assert again.trials[3].curve == {1: 0.5}
+    assert again.trials[3].epoch == 2
+    assert again.trials[4].saw == {"ended": "", "running": {str(n): 1 for n in range(4)}, "rejected": 0}
+    assert again.ask(built).saw["ended"] == "0-2"
+
+
+def test_epochs_follow_each_other(tmp_path: Path, lease: Lease, built: Space) -> None:
+    ledger = opened(tmp_path, lease)
+    ledger.ask(built)
+    ledger.launch(0)
+    with pytest.raises(LedgerError, match="epoch 2 reported after epoch 0"):
+        report(ledger, 0, 2)
+    report(ledger, 0, 1)
+    for epoch in (1, 3):
+        with pytest.raises(LedgerError, match=f"epoch {epoch} reported after epoch 1"):
+            report(ledger, 0, epoch)
+    assert opened(tmp_path, lease).trials[0].epoch == 1
+
+
+def test_an_attempt_that_is_over_is_refused(tmp_path: Path, lease: Lease, built: Space) -> None:
+    ledger = opened(tmp_path, lease)
+    ledger.ask(built)
+    old = ledger.launch(0)
+    new = ledger.launch(0)
+    assert new > old
+    with pytest.raises(LedgerError, match="attempt 1 reports, but attempt 2"):
+        ledger.report(0, 1, 0.5, {}, fence=old, at=0.0, decision=GO_ON)
+    ledger.report(0, 1, 0.5, {}, fence=new, at=0.0, decision=GO_ON)
+
+
+def test_a_trial_that_has_ended_stays_as_it_is(tmp_path: Path, lease: Lease, built: Space) -> None:
+    ledger = opened(tmp_path, lease)
+    ledger.ask(built)
+    ledger.launch(0)
+    report(ledger, 0, 1)
+    ledger.prune(0, "why not")
+    for act in (
+        lambda: ledger.launch(0),
+        lambda: report(ledger, 0, 2),
+        lambda: ledger.complete(0),
+        lambda: ledger.fail(0, "nan", ""),
+    ):
+        with pytest.raises(LedgerError, match="has ended"):
+            act()
+
+
+def test_complete_needs_an_objective_at_the_last_epoch(tmp_path: Path, lease: Lease, built: Space) -> None:
+    ledger = opened(tmp_path, lease)
+    for number, value in enumerate((None, math.nan)):
+        ledger.ask(built)
+        ledger.launch(number)
+        report(ledger, number, 1, value)
+        with pytest.raises(LedgerError, match="no objective"):
+            ledger.complete(number)
+
+
+def test_attempts_are_counted_across_drivers_but_drivers_are_not(
+    tmp_path: Path, lease: Lease, built: Space
+) -> None:
+    ledger = opened(tmp_path, lease)
+    ledger.ask(built)
+    for fence in range(1, 6):
+        assert ledger.launch(0) == fence
+        ledger = opened(tmp_path, lease)
+    assert ledger.died(0, "killed", "gone", attempts=3)
+    ledger = opened(tmp_path, lease)
+    ledger.launch(0)
+    assert ledger.died(0, "killed", "gone", attempts=3)
+    ledger = opened(tmp_path, lease)
+    ledger.launch(0)
+    assert not ledger.died(0, "oom", "too big", attempts=3)
+    assert opened(tmp_path, lease).trials[0].cause == "oom"
+    assert "died 3 times" in ledger.trials[0].reason
+
+
+def test_a_decision_to_stop_outlives_the_driver_that_made_it(
+    tmp_path: Path, lease: Lease, built: Space
+) -> None:
+    ledger = opened(tmp_path, lease)
+    ledger.ask(built)
+    ledger.launch(0)
+    report(ledger, 0, 1, stop="rank 3 of 3")
+    assert ledger.trials[0].state == "running"
+    again = opened(tmp_path, lease).trials[0]
+    assert (again.state, again.reason) == ("pruned", "rank 3 of 3")
+
+
+def test_a_driver_that_has_lost_the_lease_writes_nothing(tmp_path: Path, lease: Lease, built: Space) -> None:
+    ledger = opened(tmp_path, lease)
+    ledger.ask(built)
+    ledger.launch(0)
+    before = (tmp_path / "study.log").read_bytes()
+    lease.release()
+    successor = Lease(tmp_path / "lease.json")
+    successor.take()
+    for act in (
+        lambda: ledger.ask(built),
+        lambda: ledger.launch(0),
+        lambda: report(ledger, 0, 1),
+        lambda: ledger.prune(0, ""),
+    ):
+        with pytest.raises(LeaseLostError):
+            act()
+    assert (tmp_path / "study.log").read_bytes() == before
+    successor.release()
+
+
+def facts(entries: list[Entry]) -> list[tuple[object, ...]]:
+    return [(entry.number, entry.params, entry.curve, entry.fence) for entry in entries]
+
+
+def test_a_journal_cut_anywhere_in_its_last_lines_opens_and_goes_on(
+    tmp_path: Path, lease: Lease, built: Space
+) -> None:
+    ledger = opened(tmp_path, lease)
+    for number in range(2):
+        ledger.ask(built)
+        ledger.launch(number)
+    report(ledger, 0, 1)
+    report(ledger, 1, 1, stop="rank 2 of 2")
+    ledger.prune(1, "rank 2 of 2")
+    whole = (tmp_path / "study.log").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    tail = sum(len(line) for line in lines[-3:])
+    for cut in range(len(whole) - tail, len(whole) + 1):
+        home = tmp_path / f"cut{cut}"
+        home.mkdir()
+        (home / "study.log").write_bytes(whole[:cut])
+        (home / "study.log.lock").symlink_to(home / "study.log")
+        kept = max(end for end in range(cut + 1) if end == 0 or whole[end - 1 : end] == b"\n")
+        again = Ledger(home / "study.log", "small", "maximize", lease)
+        assert (home / "study.log").read_bytes()[:kept] == whole[:kept]
+        assert [entry.params for entry in again.trials] == [entry.params for entry in ledger.trials]
+        if again.trials[1].state == "running":
+            again.launch(1)
+        report(again, 0, 2)
+        after = Ledger(home / "study.log", "small", "maximize", lease)
+        assert facts(after.trials) == facts(again.trials)
+        assert after.trials[0].epoch == 2
+
+
+def test_repair_cuts_only_what_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    path.write_bytes(b'{"op_code":0}\n{"op_code":1}\n')
+    assert repair_journal(path) == 0
+    path.write_bytes(b'{"op_code":0}\n{"op_co')
+    assert repair_journal(path) == 7
+    assert path.read_bytes() == b'{"op_code":0}\n'
+    path.write_bytes(b'{"op_code":0}\n\x00\x00\x00\n')
+    assert repair_journal(path) == 4
+    assert repair_journal(tmp_path / "none") == 0
+
+
+def test_damage_in_the_middle_is_an_error_and_nothing_is_cut(
+    tmp_path: Path, lease: Lease, built: Space
+) -> None:
+    ledger = opened(tmp_path, lease)
+    ledger.ask(built)
+    path = tmp_path / "study.log"
+    damaged = path.read_bytes().replace(b'"op_code":0', b'"op_c\xff', 1)
+    path.write_bytes(damaged)
+    with pytest.raises(RayslError, match="damaged before its last line"):
+        opened(tmp_path, lease)
+    assert path.read_bytes() == damaged
+
+
+def test_a_database_is_a_ledger_too(tmp_path: Path, lease: Lease, built: Space) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = Ledger(url, "small", "maximize", lease)
+    ledger.ask(built)
+    ledger.launch(0)
+    report(ledger, 0, 1, stop="rank 9 of 9")
+    again = Ledger(url, "small", "maximize", lease)
+    assert again.trials[0].state == "pruned"
+    assert again.trials[0].params == ledger.trials[0].params
