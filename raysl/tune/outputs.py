@@ -39,13 +39,16 @@ def write_hparams(directory: Path, trials: Sequence[Entry]) -> None:
 
     They go into the same folder as the trial's scalars, so that the HParams tab shows one row for each trial.
     """
+    # TensorBoard takes the columns of its table from whichever trial it reads first, so all of them name all.
+    tags = {tag for entry in trials for report in entry.reports for tag in report.metrics}
+    shown = sorted(tag for tag in tags if not tag.startswith(("time/", "perf/")))
     for entry in trials:
         folder = directory / "trials" / str(entry.number) / "tensorboard"
         if entry.state != "running" and folder.is_dir() and not any(folder.glob(f"*{_SUFFIX}")):
-            _write_hparams(folder, entry)
+            _write_hparams(folder, entry, shown)
 
 
-def _write_hparams(folder: Path, entry: Entry) -> None:
+def _write_hparams(folder: Path, entry: Entry, tags: Sequence[str]) -> None:
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
 
@@ -53,9 +56,7 @@ def _write_hparams(folder: Path, entry: Entry) -> None:
         key: value if isinstance(value, bool | int | float) else str(value)
         for key, value in entry.params.items()
     }
-    metrics = entry.reports[-1].metrics if entry.reports else {}
     # The values are the run's own scalars of these tags; here the tab only learns which tags to show.
-    shown = {tag: value for tag, value in metrics.items() if not tag.startswith(("time/", "perf/"))}
     with SummaryWriter(str(folder), filename_suffix=_SUFFIX) as writer:
-        for part in hparams(params | {"trial": entry.number, "state": entry.cause}, shown):  # type: ignore[no-untyped-call]
+        for part in hparams(params | {"state": entry.cause}, dict.fromkeys(tags, 0.0)):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(part)
