@@ -6,6 +6,9 @@ line and exits with `exit_code`; `--debug` adds the trace. Anything else that es
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
@@ -16,6 +19,14 @@ class RayslError(Exception):
     """Something failed that is not the user's input (exit code 1)."""
 
     exit_code = EXIT_FAILURE
+
+
+def not_written(path: Path, error: Exception) -> RayslError:
+    """Return the error of a file that could not be written; a full disk is called one."""
+    # safetensors wraps the system's error and gives its number in the text only.
+    full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC})" in str(error)
+    why = "the disk is full; free some space and run the same command" if full else str(error)
+    return RayslError(f"{path}: not written: {why}")
 
 
 class InputError(RayslError):

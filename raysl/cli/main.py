@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from raysl import __version__
@@ -26,20 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = args.handler(args)
         return code
     except RayslError as error:
-        if args.debug:
-            raise
-        print(f"raysl: {error}", file=sys.stderr)
-        return error.exit_code
+        return _fail(args, str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("raysl: stopped", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _fail(args, "stopped", EXIT_INTERRUPTED)
     except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter's last flush would complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except Exception as error:
-        if args.debug:
-            raise
-        print(f"raysl: {type(error).__name__}: {error} (--debug shows the trace)", file=sys.stderr)
-        return EXIT_FAILURE
+        return _fail(args, f"{type(error).__name__}: {error} (--debug shows the trace)", EXIT_FAILURE)
+
+
+def _fail(args: argparse.Namespace, message: str, code: int) -> int:
+    if args.debug:
+        traceback.print_exc()
+    print(f"raysl: {message}", file=sys.stderr)
+    return code
 
 
 def build_parser() -> argparse.ArgumentParser:

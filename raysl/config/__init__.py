@@ -1,6 +1,7 @@
 """Loading configuration: YAML, recipes by name, overrides, and error messages.
 
-This room knows how a config is read, merged, validated and explained; it does not know which fields there are.
+This room knows how a config is read, merged, validated and explained; it does not know which fields there
+are.
 """
 
 from raysl.config.base import Config, nearest

@@ -33,7 +33,9 @@ class Config(BaseModel):
         known = {field.alias or name for name, field in cls.model_fields.items()}
         errors: list[InitErrorDetails] = [
             {
-                "type": PydanticCustomError("unknown_key", "{expectation}", {"expectation": _hint(key, known)}),
+                "type": PydanticCustomError(
+                    "unknown_key", "{expectation}", {"expectation": _hint(key, known)}
+                ),
                 "loc": (key,),
                 "input": value,
             }

@@ -1,8 +1,10 @@
 """From YAML files, recipe names and `key=value` overrides to one validated config.
 
-Sources are merged left to right, overrides last; a later value replaces an earlier one key by key. Two exceptions keep a
-merge from mixing what does not belong together: lists are replaced whole, and a mapping whose `name` or `preset` changes
-starts afresh (the fields of another method, optimizer or set of views do not carry over).
+Sources are merged left to right, then the overrides as one more; a later value replaces an earlier one key by
+key. Two exceptions keep a merge from mixing what does not belong together: lists are replaced whole, and a
+mapping whose `name` or `preset` changes starts afresh (the fields of another method, optimizer or set of
+views do not carry over). The order of overrides matters only between two of the same key: `optimizer.lr=1
+optimizer.name=adam` keeps its `lr`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from raysl.config import yaml
 from raysl.config.base import Config
@@ -21,10 +24,19 @@ from raysl.errors import InputError
 ConfigT = TypeVar("ConfigT", bound=Config)
 Source = str | Path | Mapping[str, Any]
 _SELECTORS = ("name", "preset")
+_TYPES = {"int", "float", "str", "bool"}
+_EXPECTED = {
+    "missing": "a value; there is none",
+    "model_type": "a mapping of keys to values",
+    "tuple_type": "a list",
+}
 
 
 def load(
-    model: type[ConfigT], sources: Sequence[Source] = (), overrides: Sequence[str] = (), shelf: Shelf = RECIPES
+    model: type[ConfigT],
+    sources: Sequence[Source] = (),
+    overrides: Sequence[str] = (),
+    shelf: Shelf = RECIPES,
 ) -> ConfigT:
     """Build a config from its sources.
 
@@ -49,15 +61,22 @@ def merge(
         The merged values, and for each dotted key of a leaf the source it came from.
     """
     values: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    layers = [_read(source, shelf) for source in sources] + [_override(text) for text in overrides]
-    for origin, layer in layers:
+    for source in sources:
+        origin, layer = _read(source, shelf)
         values = _merged(values, layer)
-        origins.update((key, origin) for key, _ in leaves(layer))
-    return values, origins
+        _note(origins, origin, layer)
+    for text in overrides:
+        override = _override(text)
+        given = _merged(given, override)
+        _note(origins, f"override {text!r}", override)
+    return _merged(values, given), origins
 
 
-def build(model: type[ConfigT], values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> ConfigT:
+def build(
+    model: type[ConfigT], values: Mapping[str, Any], origins: Mapping[str, str] | None = None
+) -> ConfigT:
     """Validate plain values; mistakes become one `InputError` with a line each."""
     try:
         return model.model_validate(dict(values))
@@ -106,11 +125,18 @@ def _read(source: Source, shelf: Shelf) -> tuple[str, Mapping[str, Any]]:
     return origin, values
 
 
-def _override(text: str) -> tuple[str, dict[str, Any]]:
+def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
         raise InputError(f"override {text!r}: expected dotted.key=value, such as optimizer.lr=0.1")
-    return f"override {text!r}", nested(key.strip(), yaml.parse(value, f"override {text!r}"))
+    return nested(key.strip(), yaml.parse(value, f"override {text!r}"))
+
+
+def _note(origins: dict[str, str], origin: str, layer: Mapping[str, Any]) -> None:
+    """Record where each leaf of a layer came from; the latest is kept last."""
+    for key, _ in leaves(layer):
+        origins.pop(key, None)
+        origins[key] = origin
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,21 +145,47 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(old)
     for key, value in new.items():
         before = result.get(key)
+        if isinstance(before, str) and isinstance(value, Mapping):
+            before = {"name": before}  # `method: simclr` is short for its name
         nest = isinstance(before, Mapping) and isinstance(value, Mapping)
         result[key] = _merged(before, value) if nest else value  # type: ignore[arg-type]
     return result
 
 
 def _lines(error: ValidationError, origins: Mapping[str, str]) -> Iterator[str]:
+    """Yield one line for each key that is wrong; the branches of a union share theirs."""
+    by_key: dict[str, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"] if not _is_branch(part))
-        origin = next((where for name, where in origins.items() if name == key or name.startswith(key + ".")), "")
-        message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        expectation = message if item["type"] in {"unknown_key", "value_error"} else f"expected {message}"
-        value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
-        yield f"{origin + ': ' if origin else ''}{key}{value}: {expectation}"
+        by_key.setdefault(".".join(str(part) for part in item["loc"] if not _is_branch(part)), []).append(
+            item
+        )
+    for key, items in by_key.items():
+        if any(_inside(other, key) for other in by_key):
+            continue  # the inner key says more precisely what is wrong
+        value = items[0]["input"]
+        shown = "" if items[0]["type"] == "missing" or isinstance(value, dict | Config) else f" = {value!r}"
+        told = ", or ".join(dict.fromkeys(map(_expectation, items))).replace(", or expected ", ", or ")
+        yield ": ".join(part for part in (_origin(key, origins), key + shown, told) if part)
+
+
+def _expectation(item: ErrorDetails) -> str:
+    if item["type"] in {"unknown_key", "value_error"}:
+        return item["msg"].removeprefix("Value error, ")
+    return "expected " + _EXPECTED.get(item["type"], item["msg"].removeprefix("Input should be "))
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    """Return the latest source of a key, of a key inside it (a rule may join several) or of its list."""
+    near = [
+        where for name, where in origins.items() if name == key or _inside(name, key) or _inside(key, name)
+    ]
+    return near[-1] if near else ""
+
+
+def _inside(key: str, outer: str) -> bool:
+    return key != outer and (not outer or key.startswith(outer + "."))
 
 
 def _is_branch(part: int | str) -> bool:
     """Tell pydantic's markers of union branches and validators from keys a user wrote."""
-    return isinstance(part, str) and ("(" in part or "[" in part or part in {"int", "float", "str", "bool"})
+    return isinstance(part, str) and ("(" in part or "[" in part or "-" in part or part in _TYPES)

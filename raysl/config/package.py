@@ -36,9 +36,9 @@ class Shelf:
         path = Path(reference)
         if path.is_file():
             return str(path), _text(path)
-        if path.suffix in {".yaml", ".yml"} or path.is_dir():
-            raise InputError(f"{reference}: no such {self.noun} file")
         names = self.names()
+        if path.suffix in {".yaml", ".yml"}:
+            raise InputError(f"{reference}: no such {self.noun} file")
         if str(reference) not in names:
             raise InputError(
                 f"{reference}: no such {self.noun} or file; {nearest(str(reference), names)} "

@@ -1,7 +1,8 @@
 """Self-supervised methods, one file each, found by file name.
 
-`raysl/methods/<name>.py` holds a `Config` (its fields) and a `Method` (its modules and `forward`). Adding a method adds a
-file here, its equations in `raysl/losses`, a recipe, a search space and a test; nothing else names it.
+`raysl/methods/<name>.py` holds a `Config` (its fields) and a `Method` (its modules and `forward`). Adding a
+method adds a file here, its equations in `raysl/losses`, a recipe, a search space and a test; nothing else
+names it.
 """
 
 from __future__ import annotations

@@ -6,17 +6,27 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator
 from torch import Tensor, nn
 
 from raysl.config import Config, Duration, in_steps
+from raysl.config.duration import is_relative
 from raysl.models.backbones import Backbone
 
 
-Momentum = Annotated[float, Field(ge=0.0, le=1.0)] | Annotated[str, Field(pattern=r"(%|steps?)$")]
+def _check_momentum(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (number and 0.0 <= value <= 1.0) or (isinstance(value, str) and is_relative(value)):
+        return value
+    raise ValueError(
+        "expected a momentum from 0 to 1, or its time constant as '1%' of the horizon or '200 steps'"
+    )
+
+
+Momentum = Annotated[float | str, BeforeValidator(_check_momentum)]
 """EMA momentum: a number in [0, 1], or its time constant as `"1%"` of the horizon or `"200 steps"`."""
 
 
@@ -99,14 +109,19 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: Sequence[Tensor], step: Step) -> LossReport:
-        """Return the loss of the global batch, of which `views` hold this worker's rows, each (N_local, C, H, W)."""
+        """Return the loss of the global batch.
+
+        Args:
+            views: this worker's rows of each view, (N_local, C, H, W).
+            step: where training stands.
+        """
 
     def after_step(self, step: Step) -> dict[str, float]:
         """Do what follows an optimizer step (an EMA, say); return scalars to log. Nothing by default."""
         return {}
 
     def describe(self) -> list[str]:
-        """Return the resolved numbers of the method's own schedules, one line each, as printed at the start."""
+        """Return the resolved numbers of the method's own schedules, a line each, printed at the start."""
         return []
 
 
@@ -121,7 +136,7 @@ def cosine_momentum(base: float, progress: float) -> float:
 
 
 def resolve_momentum(momentum: Momentum, plan: Plan) -> float:
-    """Return an EMA momentum given directly (0.996) or by its time constant as a duration (`"1%"`, `"200 steps"`).
+    """Return an EMA momentum given directly (0.996) or by its time constant (`"1%"`, `"200 steps"`).
 
     A time constant of n steps is the momentum 1 - 1/n.
     """

@@ -39,8 +39,8 @@ class Config(base.MethodConfig):
 class Method(base.Method):
     """One encoder for all views.
 
-    The backbone sees each view as a batch of its own and the projector all of them as one, as in the code of the W-MSE
-    authors, against which this is checked.
+    The backbone sees each view as a batch of its own and the projector all of them as one, as in the code of
+    the W-MSE authors, against which this is checked.
 
     Source: arXiv 2002.05709, section 2; arXiv 2007.06346 for the projector.
     """

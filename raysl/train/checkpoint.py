@@ -4,14 +4,13 @@
     checkpoints/epoch_0010_step_000123/   123 steps into the eleventh
         model.safetensors  optimizer.safetensors  state.json  manifest.json
 
-A checkpoint is written aside and renamed, so one that has its name is complete; its sums tell whether it still is. The
-data order, the views and every random number of a step are functions of the seed and the position, so the position is all
-that has to be kept of them.
+A checkpoint is written aside and renamed, so one that has its name is complete; its sums tell whether it
+still is. The data order, the views and every random number of a step are functions of the seed and the
+position, so the position is all that has to be kept of them.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -23,14 +22,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from raysl.errors import InputError, RayslError
+from raysl.errors import InputError, not_written
 
 log = logging.getLogger("raysl")
 _NAME = re.compile(r"^epoch_(\d+)(?:_step_(\d+))?$")
 _FORMAT = 1
+_PARTS = {"model.safetensors", "optimizer.safetensors", "state.json"}
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,13 @@ def save(folder: Path, state: TrainingState) -> Path:
         (aside / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         sums = {file.name: _sha256(file) for file in sorted(aside.iterdir())}
         (aside / "manifest.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
-        for file in aside.iterdir():
+        for file in (*aside.iterdir(), aside):
             _sync(file)
-        if target.exists():
-            # Only a damaged checkpoint is ever written again; it is kept beside for whoever wants to look.
-            target.rename(_free_name(folder, f"damaged-{target.name}"))
         aside.rename(target)
         _sync(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
-        hint = "the disk is full; free some space and run the same command" if error.errno == errno.ENOSPC else error
-        raise RayslError(f"{target}: checkpoint not written: {hint}") from None
+        raise not_written(target, error) from None
     return target
 
 
@@ -131,9 +128,9 @@ def verify(checkpoint: Path) -> dict[str, Any]:
     """
     try:
         sums = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-        wrong = [name for name, expected in sums.items() if _sha256(checkpoint / name) != expected]
+        wrong = [name for name in sorted(_PARTS) if _sha256(checkpoint / name) != sums[name]]
         facts: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{checkpoint}: not a whole checkpoint ({error})") from None
     if wrong:
         raise InputError(f"{checkpoint}: damaged: {', '.join(wrong)} differ from the manifest")
@@ -150,13 +147,31 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def latest(folder: Path, warn: Callable[[str], None] = log.warning) -> Path | None:
     """Return the latest whole checkpoint, or None; a damaged one is passed over with a warning."""
+    return _latest(folder, lambda checkpoint, error: warn(f"{error}; using the checkpoint before it"))
+
+
+def recover(folder: Path, warn: Callable[[str], None] = log.warning) -> Path | None:
+    """Return the latest whole checkpoint, or None, and set damaged ones after it aside, with a warning.
+
+    Set aside, a damaged one neither counts among those that are kept nor stands where training will write
+    again; whoever wants to look finds it as `damaged-epoch_0010`.
+    """
+
+    def set_aside(checkpoint: Path, error: InputError) -> None:
+        moved = checkpoint.rename(_free_name(folder, f"damaged-{checkpoint.name}"))
+        warn(f"{error}; kept as {moved.name}, using the checkpoint before it")
+
+    return _latest(folder, set_aside)
+
+
+def _latest(folder: Path, on_damage: Callable[[Path, InputError], None]) -> Path | None:
     for checkpoint in reversed(list_checkpoints(folder)):
         try:
             verify(checkpoint)
         except InputError as error:
-            warn(f"{error}; using the checkpoint before it")
-            continue
-        return checkpoint
+            on_damage(checkpoint, error)
+        else:
+            return checkpoint
     return None
 
 
@@ -178,7 +193,7 @@ def prune(folder: Path, *, keep: int, best: str | None) -> None:
 
 
 def best_checkpoint(folder: Path, metric: str) -> Path | None:
-    """Return the checkpoint whose report had the highest value of a metric (the later one on a tie), or None."""
+    """Return the checkpoint whose report had the highest value of a metric (the later of equals), or None."""
     scored: list[tuple[float, int, Path]] = []
     for order, checkpoint in enumerate(list_checkpoints(folder)):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -36,7 +37,10 @@ class OptimizerConfig(Config):
     nesterov: bool = False
     """Nesterov momentum for `sgd`."""
 
-    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (
+        0.9,
+        0.999,
+    )
     """Decay rates of the two moments of `adam` and `adamw`."""
 
     eps: float = Field(1e-8, gt=0.0)
@@ -51,7 +55,7 @@ class OptimizerConfig(Config):
     def peak_lr(self, batch_size: int) -> float:
         """Return the peak learning rate at a global batch size."""
         ratio = batch_size / self.lr_reference_batch
-        return self.lr * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[self.lr_scaling]
+        return self.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
 
 
 class ScheduleConfig(Config):
@@ -61,13 +65,13 @@ class ScheduleConfig(Config):
     """Shape after the warm-up."""
 
     horizon: Annotated[float, Field(gt=0.0)] | None = None
-    """Length the schedules (learning rate, EMA, ...) are laid over, in epochs; `train.epochs` when not given."""
+    """Length the schedules (learning rate, EMA, ...) are laid over, in epochs; null: `train.epochs`."""
 
     warmup: Duration = 0
     """Length of the linear warm-up: epochs, `"5%"` of the horizon, or `"500 steps"`."""
 
     warmup_from: Literal["zero", "first_step"] = "first_step"
-    """`zero`: 0 at the first step and the peak at the last of the warm-up. `first_step`: peak * (k + 1) / warm-up."""
+    """`zero`: 0 at the first step, the peak at the warm-up's last. `first_step`: peak * (k + 1) / warm-up."""
 
     final: float = Field(0.0, ge=0.0, le=1.0)
     """Where `cosine` ends, as a share of the peak."""
@@ -109,12 +113,21 @@ class TrainConfig(Config):
     """`auto` takes a GPU when the process sees one."""
 
 
-_EVERY = re.compile(r"^([0-9]*\.?[0-9]+)\s*(min|minutes?|epochs?)$")
+_EPOCHS = re.compile(r"^([0-9]+)(?:\s*epochs?)?$")
+_MINUTES = re.compile(r"^([0-9]*\.?[0-9]+)\s*min(?:utes?)?$")
+
+
+def _interval(every: Any) -> tuple[int | None, float | None]:
+    text = str(every)
+    if (epochs := _EPOCHS.match(text)) and int(epochs[1]) > 0:
+        return int(epochs[1]), None
+    if (minutes := _MINUTES.match(text)) and float(minutes[1]) > 0:
+        return None, 60.0 * float(minutes[1])
+    raise ValueError("expected epochs (1) or minutes ('10 min'), more than none")
 
 
 def _every(value: Any) -> Any:
-    if isinstance(value, str) and not _EVERY.match(value):
-        raise ValueError("expected epochs (1) or minutes ('10 min')")
+    _interval(value)
     return value
 
 
@@ -132,14 +145,7 @@ class CheckpointConfig(Config):
 
     def interval(self) -> tuple[int | None, float | None]:
         """Return (epochs, None) or (None, seconds) between checkpoints."""
-        if isinstance(self.every, int):
-            return max(1, self.every), None
-        match = _EVERY.match(self.every)
-        if match is None:
-            raise InputError(f"checkpoint.every = {self.every!r}: expected epochs (1) or minutes ('10 min')")
-        if match[2].startswith("epoch"):
-            return max(1, round(float(match[1]))), None
-        return None, 60.0 * float(match[1])
+        return _interval(self.every)
 
 
 class DiagnosticsConfig(Config):
@@ -149,7 +155,7 @@ class DiagnosticsConfig(Config):
     """Epochs between k-NN evaluations (the last epoch always has one)."""
 
     knn: bool | None = None
-    """Online k-NN accuracy: null measures it where labels exist, true insists on labels, false leaves it out."""
+    """Online k-NN accuracy: null measures it where labels exist, true insists on it, false leaves it out."""
 
     knn_k: int = Field(5, ge=1)
     """Neighbours that vote."""
@@ -186,7 +192,7 @@ class LaunchConfig(Config):
     """Longest wait for the workers to be placed, in seconds."""
 
     storage: str | None = None
-    """Where Ray Train keeps its own bookkeeping: a path all nodes see, or a URI; null: inside the run directory."""
+    """Where Ray Train keeps its own notes: a path all nodes see, or a URI; null: inside the run directory."""
 
 
 class RunConfig(Config):
@@ -243,7 +249,9 @@ class RunConfig(Config):
         least, most = self.method.views_required
         count = self.views.count
         if count < least or (most is not None and count > most):
-            wanted = f"{least}" if most == least else f"{least} or more" if most is None else f"{least} to {most}"
+            wanted = (
+                f"{least}" if most == least else f"{least} or more" if most is None else f"{least} to {most}"
+            )
             raise ValueError(f"method {self.method.name} takes {wanted} views, but views gives {count}")
         return self
 
@@ -255,8 +263,9 @@ class RunConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Return what makes two configs the same run: everything that can change its result.
 
-        Left out are the workers (losses are defined on the global batch), what is kept of it, and how many of the
-        horizon's epochs are run: a run may be continued on other machines and for longer on the same schedule.
+        Left out are the workers (losses are defined on the global batch), what is kept of it, and how many of
+        the horizon's epochs are run: a run may be continued on other machines and for longer on the same
+        schedule.
         """
         values = self.to_dict()
         values["schedule"]["horizon"] = self.horizon

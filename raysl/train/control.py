@@ -1,4 +1,4 @@
-"""What the workers of a job agree on besides gradients: to stop, to go on from a checkpoint, that training has failed."""
+"""What the workers of a job agree on besides gradients: to stop, where to go on from, that it failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysl.models.parallel import world_size
 
 
 class Control:
-    """A small channel between the workers, on CPU tensors whatever carries the gradients; silent with one worker."""
+    """A small channel between workers, on CPU tensors whatever carries the gradients; silent with one."""
 
     def __init__(self) -> None:
         self._group: Any = None

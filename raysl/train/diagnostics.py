@@ -1,9 +1,12 @@
 """What is measured at the end of an epoch beside the loss: is the encoder learning, and has it collapsed?
 
-All of it is read on the student, on the selection split or on the last batch; the test split is never touched.
+All of it is read on the student, on the selection split or on the last batch; the test split is never
+touched.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -27,13 +30,21 @@ def wants_knn(config: RunConfig, data: TrainData) -> bool:
     """Return whether online k-NN is measured.
 
     Raises:
-        InputError: it was asked for (`diagnostics.knn: true`) and there are no labels or no selection split.
+        InputError: it was asked for (`diagnostics.knn: true`) and there are no labels or no selection split,
+            or fewer images than neighbours.
     """
     possible = data.train.labels is not None and len(data.selection) > 0
     if config.diagnostics.knn and not possible:
         why = "there are no labels" if data.train.labels is None else "data.selection.fraction is 0"
         raise InputError(f"diagnostics.knn = true: {why}; remove the key or give what k-NN accuracy needs")
-    return possible and config.diagnostics.knn is not False
+    wanted = possible and config.diagnostics.knn is not False
+    bank = min(len(data.train), config.diagnostics.knn_bank)
+    if wanted and config.diagnostics.knn_k > bank:
+        raise InputError(
+            f"diagnostics.knn_k = {config.diagnostics.knn_k}: more than the {bank} images that vote; "
+            "lower it or raise diagnostics.knn_bank"
+        )
+    return wanted
 
 
 class Diagnostics:
@@ -57,7 +68,9 @@ class Diagnostics:
     def introduce(self, events: EventWriter) -> None:
         """Write what a run looks like before its first step: a grid of images and their views."""
         if self.config.diagnostics.images:
-            events.image("views", views_grid(self.data.train, self.session.views, seed=self.config.train.seed))
+            events.image(
+                "views", views_grid(self.data.train, self.session.views, seed=self.config.train.seed)
+            )
 
     def measure(self, epoch: int, embeddings: Tensor, events: EventWriter | None) -> Measured:
         """Measure the end of an epoch.
@@ -75,22 +88,32 @@ class Diagnostics:
         metrics = {"diag/embedding_std": std, "diag/rankme": rank}
         if events is not None:
             events.histogram("diag/spectrum", epoch, np.log10(spectrum.cpu().numpy() + 1e-12))
+        if not _finite(self.session.method.state_dict().values()):
+            return metrics, ("nan", "the last step left weights that are not finite; lower the learning rate")
         cause = collapse_cause(std=std, rank=rank) if self.config.diagnostics.collapse else None
         if cause is not None:
             return metrics, cause
         due = epoch % self.config.diagnostics.every == 0 or epoch == self.config.train.epochs
         if self.bank is not None and due:
-            metrics["eval/knn_top1"] = self._knn_top1(self.bank)
+            accuracy = self._knn_top1(self.bank)
+            if accuracy is None:
+                return metrics, ("inf", "features of held-out images are not finite; lower the learning rate")
+            metrics["eval/knn_top1"] = accuracy
         return metrics, None
 
-    def _knn_top1(self, bank: Decoded) -> float:
+    def _knn_top1(self, bank: Decoded) -> float | None:
         backbone = self.session.method.backbone
         backbone.eval()
         try:
             train, query = (self._features(part) for part in (bank, self.data.selection))
         finally:
             backbone.train()
-        labels = torch.as_tensor(np.asarray(bank.labels)), torch.as_tensor(np.asarray(self.data.selection.labels))
+        if not _finite((train, query)):
+            return None
+        labels = (
+            torch.as_tensor(np.asarray(bank.labels)),
+            torch.as_tensor(np.asarray(self.data.selection.labels)),
+        )
         return 100.0 * knn_accuracy(train, labels[0], query, labels[1], k=self.config.diagnostics.knn_k)
 
     @torch.no_grad()
@@ -98,3 +121,7 @@ class Diagnostics:
         session = self.session
         batches = plain(part, session.views, device=session.device, dtype=session.dtype)
         return torch.cat([session.method.backbone(images).cpu() for images in batches])
+
+
+def _finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

@@ -11,7 +11,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("raysl", "torch", "torchvision", "ray", "optuna", "numpy", "pyarrow", "safetensors", "scikit-learn")
+_PACKAGES = (
+    "raysl",
+    "torch",
+    "torchvision",
+    "ray",
+    "optuna",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+)
 
 
 def describe_environment() -> dict[str, Any]:

@@ -41,7 +41,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
-        print(f"{request.signal.name}: saving at the next step (again to stop at once)", file=sys.stderr, flush=True)
+        print(
+            f"{request.signal.name}: saving at the next step (again to stop at once)",
+            file=sys.stderr,
+            flush=True,
+        )
         restore()
 
     for number in SIGNALS:

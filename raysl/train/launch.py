@@ -1,13 +1,13 @@
 """The same loop on many workers: a Ray Train job of DDP processes.
 
-A small actor, the job's board, stands between the driver and the first worker: the worker posts how far it is and how it
-ended, and reads there whether the driver wants it to stop. Ending for a reason (collapse, interruption) is a normal return
-of the training function, so that Ray Train starts again only what really died.
+A small actor, the job's board, stands between the driver and the first worker: the worker posts how far it is
+and how it ended, and reads there whether the driver wants it to stop. Ending for a reason (collapse,
+interruption) is a normal return of the training function, so that Ray Train starts again only what really
+died.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import threading
@@ -21,7 +21,7 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raysl.errors import Fenced, InputError, Interrupted, RayslError, TrainingStopped
+from raysl.errors import InputError, Interrupted, RayslError, TrainingStopped
 from raysl.train.config import LaunchConfig, RunConfig
 from raysl.train.loop import Context, StepNews, epochs
 from raysl.train.rundir import RunDirectory
@@ -36,7 +36,7 @@ class _Job:
 
     config: RunConfig
     run: RunDirectory
-    data: ray.ObjectRef
+    data: ray.ObjectRef[TrainData]
     board: Any
 
 
@@ -92,7 +92,9 @@ def launch(
     gpus = _gpus_per_worker(settings)
     require_room(settings, gpus)
     board = _Board.remote()  # type: ignore[attr-defined]
-    trainer = _trainer(_Job(config, run, ray.put(data), board), gpus)
+    # Workers have a working directory of their own.
+    there = RunDirectory(run.path.absolute())
+    trainer = _trainer(_Job(config, there, ray.put(data), board), gpus)
     failure: list[BaseException] = []
 
     def fit() -> None:
@@ -147,6 +149,9 @@ def _trainer(job: _Job, gpus: float) -> TorchTrainer:
     settings = job.config.launch
     backend = ("nccl" if gpus > 0 else "gloo") if settings.backend == "auto" else settings.backend
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+    threads = str(max(1, int(settings.cpus_per_worker)))
+    # Ray Train takes this one from the environment only.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = f"{settings.start_timeout_s:g}"
     return TorchTrainer(
         _work,
         train_loop_config={"job": job},
@@ -158,8 +163,11 @@ def _trainer(job: _Job, gpus: float) -> TorchTrainer:
             # A name of its own, because a name used before makes Ray Train resume its own bookkeeping.
             name=f"{job.run.path.name}-{time.time_ns()}",
             storage_path=settings.storage or str((job.run.path / ".ray_train").absolute()),
-            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures, controller_failure_limit=3),
-            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, int(settings.cpus_per_worker)))}},
+            failure_config=ray.train.FailureConfig(
+                max_failures=settings.max_failures,
+                controller_failure_limit=3,  # type: ignore[call-arg]  # Ray's own types are Train V1's
+            ),
+            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": threads}},
         ),
     )
 
@@ -175,14 +183,16 @@ def _work(given: dict[str, Any]) -> None:
     if post is not None:
         context = replace(context, stop=post.stop_asked, on_step=post.set_news)
     try:
+        if first:
+            ray.get(job.board.end.remote(None))
         for report in epochs(job.config, context):
             ray.train.report(dict(report.metrics) | {"epoch": report.epoch})
-    except (TrainingStopped, Interrupted) as outcome:
+    except RayslError as outcome:
         if first:
             ray.get(job.board.end.remote(outcome))
-    except Fenced as outcome:
-        logging.getLogger("raysl").warning("%s", outcome)
-        raise
+        # These two every worker raises together; after any other the workers have to start again.
+        if not isinstance(outcome, TrainingStopped | Interrupted):
+            raise
     finally:
         if post is not None:
             post.close()

@@ -1,15 +1,18 @@
 """The training loop, pulled: a generator of reports that knows nothing of Ray.
 
-A plain `for` runs it in this process, a Tune trial calls `next` on it, a Ray Train worker loops over it and reports. To stop,
-do not ask for the next report. On every worker the same lines run; the first one also records.
+A plain `for` runs it in this process, a Tune trial calls `next` on it, a Ray Train worker loops over it and
+reports. To stop, do not ask for the next report. On every worker the same lines run; the first one also
+records.
 
-The order within an epoch's end is fixed, because crashes fall between its parts: the report is recorded durably, then the
-checkpoint is written, then the report is yielded. An epoch that is on record already is trained again only to reach
-the state after it; its record stays as it is, and it is not reported a second time.
+The order within an epoch's end is fixed, because crashes fall between its parts: the report is recorded
+durably, then the checkpoint is written, then the report is yielded. An epoch that is on record already is
+trained again only to reach the state after it; its record stays as it is, and it is not reported a second
+time.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from raysl.errors import Fenced, Interrupted, TrainingStopped
+from raysl.errors import Fenced, Interrupted, RayslError, TrainingStopped
 from raysl.models.parallel import rank
 from raysl.train import checkpoint
 from raysl.train.checkpoint import Position
@@ -26,11 +29,11 @@ from raysl.train.config import RunConfig
 from raysl.train.control import Control
 from raysl.train.diagnostics import Diagnostics
 from raysl.train.events import EventWriter
+from raysl.train.means import Means
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import Session, TrainData
 
-
-_COUNT = "count of "
+log = logging.getLogger("raysl")
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,15 @@ def epochs(config: RunConfig, context: Context) -> Iterator[Report]:
     try:
         yield from loop.run()
     except GeneratorExit:
-        loop.finish("stopped", cause="not continued")
+        if loop.complete:
+            loop.finish("completed")
+        else:
+            loop.finish("stopped", cause="not continued")
         raise
     except TrainingStopped as error:
         loop.finish("stopped", cause=error.cause, detail=error.detail)
         raise
-    except Interrupted as error:
+    except (Interrupted, KeyboardInterrupt) as error:
         loop.finish("interrupted", detail=str(error))
         raise
     except Fenced:
@@ -131,35 +137,42 @@ class _Loop:
         self.events: EventWriter | None = None
         self.session = Session(config, context.data, context.device)
         self.diagnostics = Diagnostics(config, context.data, self.session)
-        self.means = _Means()
+        self.means = Means()
         self.position = Position(0)
         self.recorded = 0
+        self.saved: Position | None = None
         self.last_save = time.monotonic()
         self.first_step_time: float | None = None
+        self.looked_at = math.nan
         self.last_metrics: dict[str, float] = {}
+
+    @property
+    def complete(self) -> bool:
+        return self.position.epoch >= self.config.train.epochs
 
     def run(self) -> Iterator[Report]:
         self._resume()
         if self.first:
-            self.run_dir.set_status("running")
+            with self.run_dir.writing(self.fence):
+                self.run_dir.set_status("running")
             self.events = EventWriter(self.run_dir.tensorboard, self.recorded + 1)
             if self.recorded == 0:
                 self.diagnostics.introduce(self.events)
-        while self.position.epoch < self.config.train.epochs:
+        while not self.complete:
             metrics = self._epoch()
             self.position = Position(self.position.epoch + 1)
-            self.means = _Means()
+            self.means = Means()
             self.last_metrics = metrics
             fresh = self.position.epoch > self.recorded
             if self.first and fresh:
                 self._record(metrics)
             interval, _ = self.config.checkpoint.interval()
-            last = self.position.epoch == self.config.train.epochs
-            if last or (interval is not None and self.position.epoch % interval == 0) or self._save_is_due():
+            every = interval is not None and self.position.epoch % interval == 0
+            if self.complete or every or self._save_is_due():
                 self._save()
             if fresh:
                 yield Report(self.position.epoch, metrics)
-            if not last and self.control.any(self.context.stop()):
+            if not self.complete and self.control.any(self.context.stop()):
                 self._interrupt()
 
     def _resume(self) -> None:
@@ -167,13 +180,15 @@ class _Loop:
         if self.first:
             rows = self.run_dir.metrics()
             self.recorded = rows[-1]["epoch"] if rows else 0
-            found = checkpoint.latest(self.run_dir.checkpoints)
+            with self.run_dir.writing(self.fence):
+                found = checkpoint.recover(self.run_dir.checkpoints)
             state = checkpoint.load(found) if found else None
         self.recorded, state = self.control.from_first((self.recorded, state))
         if state is not None:
             self.session.restore(state)
             self.position, self.last_metrics = state.position, dict(state.metrics)
-            self.means = _Means(state.partial)
+            self.saved = state.position
+            self.means = Means(state.partial)
 
     def _epoch(self) -> dict[str, float]:
         epoch, plan = self.position.epoch, self.session.plan
@@ -193,10 +208,12 @@ class _Loop:
             self.means.add(scalars)
             self.position = Position(epoch, self.position.step + 1)
             steps_done += 1
-            self.first_step_time = self.first_step_time or time.time()
+            if math.isnan(self.looked_at):
+                self._check(pending)
+                self.first_step_time = time.time()
             if self.first and self.context.on_step is not None:
                 speed = steps_done * plan.batch_size / (time.monotonic() - began)
-                news = StepNews(epoch + 1, self.position.step, plan.steps_per_epoch, float(pending), speed)
+                news = StepNews(epoch + 1, self.position.step, plan.steps_per_epoch, self.looked_at, speed)
                 self.context.on_step(news)
             if self.position.step == plan.steps_per_epoch:
                 continue
@@ -210,6 +227,7 @@ class _Loop:
         seconds = time.monotonic() - began
         metrics = {f"train/{name}": value for name, value in self.means.values().items()}
         found = self.diagnostics.measure(epoch + 1, report.embeddings, self.events) if self.first else None
+        measured: dict[str, float]
         measured, cause = self.control.from_first(found)
         if cause is not None:
             raise TrainingStopped(cause[0], cause[1], epoch)
@@ -219,7 +237,11 @@ class _Loop:
         return metrics | measured
 
     def _check(self, loss: Tensor | None) -> None:
-        if loss is None or math.isfinite(value := float(loss)):
+        if loss is None:
+            return
+        value = float(loss)
+        if math.isfinite(value):
+            self.looked_at = value
             return
         cause = "nan" if math.isnan(value) else "inf"
         at = f"epoch {self.position.epoch + 1}, step {self.position.step}"
@@ -228,8 +250,8 @@ class _Loop:
 
     def _record(self, metrics: Mapping[str, float]) -> None:
         epoch, row = self.position.epoch, dict(metrics)
-        if self.first_step_time is not None and self.events is not None:
-            row["time/first_step"], self.first_step_time = self.first_step_time, math.inf
+        if self.first_step_time is not None:
+            row["time/first_step"], self.first_step_time = self.first_step_time, None
         if self.events is not None:
             self.events.scalars(epoch, row)
         self.run_dir.append_metrics(self.fence, {"epoch": epoch, "time": time.time(), "metrics": row})
@@ -246,40 +268,27 @@ class _Loop:
             with self.run_dir.writing(self.fence):
                 checkpoint.save(folder, state)
                 checkpoint.prune(folder, keep=keep.keep, best=keep.best)
-        self.last_save = time.monotonic()
+        self.saved, self.last_save = self.position, time.monotonic()
 
     def _interrupt(self) -> None:
-        self._save()
+        if self.saved != self.position:
+            self._save()
         raise Interrupted(f"saved at {self.position.name}; the same command continues")
 
     def finish(self, state: str, **details: str) -> None:
-        if self.first:
+        if not self.first:
+            return
+        try:
+            self.close()
             with self.run_dir.writing(self.fence):
                 self.run_dir.set_status(state, **details)
-        self.close()
+        except Fenced:
+            raise
+        except RayslError as error:
+            # On a full disk the error that is on its way says more than this one.
+            log.warning("the run's state, %s, is not recorded: %s", state, error)
 
     def close(self) -> None:
-        if self.events is not None:
-            self.events.close()
-            self.events = None
-
-
-class _Means:
-    """Means over the steps of an epoch, kept on the device until asked for; a scalar may be given at some steps only."""
-
-    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
-        self._sums: dict[str, Tensor | float] = dict(sums or {})
-
-    def add(self, scalars: Mapping[str, Tensor | float]) -> None:
-        for name, value in scalars.items():
-            total = value.double() if isinstance(value, Tensor) else value
-            self._sums[name] = self._sums.get(name, 0.0) + total
-            self._sums[_COUNT + name] = self._sums.get(_COUNT + name, 0.0) + 1.0
-
-    @property
-    def sums(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self._sums.items()}
-
-    def values(self) -> dict[str, float]:
-        sums = self.sums
-        return {name: value / sums[_COUNT + name] for name, value in sums.items() if not name.startswith(_COUNT)}
+        events, self.events = self.events, None
+        if events is not None:
+            events.close()

@@ -31,7 +31,10 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module, lr: float) -> to
 
 
 def param_groups(module: nn.Module, weight_decay: float, decay_one_dimensional: bool) -> list[dict[str, Any]]:
-    """Split trainable parameters by whether they decay; biases and normalisation parameters are one-dimensional."""
+    """Split trainable parameters by whether they decay.
+
+    Biases and normalisation parameters are the one-dimensional ones.
+    """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     exempt = [p for p in trainable if p.ndim <= 1 and not decay_one_dimensional]
     decayed = [p for p in trainable if p.ndim > 1 or decay_one_dimensional]
@@ -41,7 +44,7 @@ def param_groups(module: nn.Module, weight_decay: float, decay_one_dimensional: 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """Return the optimizer's state as tensors named `parameter.slot`."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {
         f"{names[parameter]}.{slot}": torch.as_tensor(value)
         for parameter, state in optimizer.state.items()
@@ -50,7 +53,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> di
     }
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]
+) -> None:
     """Put back what `optimizer_tensors` returned."""
     parameters = dict(module.named_parameters())
     for key, tensor in tensors.items():

@@ -98,12 +98,16 @@ def prepare(config: RunConfig) -> Prepared:
     train, selection = load_training(config.data)
     data = TrainData(train, selection)
     plan = make_plan(config, len(train))
-    session = Session(config, data, torch.device("cpu")) if workers == 1 else None
-    lines = [f"{config.data.source}: {len(train)} images to train on, {len(selection)} held out for selection"]
-    lines += [*train.notes, *describe(config, plan)]
-    lines += session.method.describe() if session is not None else []
-    if not wants_knn(config, data):
-        lines.append("online k-NN is off (eval/knn_top1 will not be there)")
+    # Built here once, so that what cannot be built is refused before anything is started.
+    session = Session(config, data, torch.device("cpu"))
+    lines = [
+        f"{config.data.source}: {len(train)} images to train on, {len(selection)} held out for selection"
+    ]
+    lines += [*train.notes, *describe(config, plan), *session.method.describe()]
+    # Data without labels have said so in their notes.
+    if not wants_knn(config, data) and train.labels is not None:
+        why = "diagnostics.knn is false" if config.diagnostics.knn is False else "no images are held out"
+        lines.append(f"online k-NN (eval/knn_top1) is off: {why}")
     return Prepared(config, data, plan, lines)
 
 
@@ -130,9 +134,9 @@ def pretrain(
         continued = run.prepare(config)
         if not continued or not (run.path / "environment.json").exists():
             write_atomically(run.path / "environment.json", json.dumps(describe_environment(), indent=1))
-        done = [row for row in run.metrics()]
-        if continued and done:
-            say(f"continuing {path} after epoch {done[-1]['epoch']}")
+        found = checkpoint.recover(run.checkpoints, warn=lambda line: say(f"warning: {line}"))
+        if found is not None:
+            say(f"continuing {path} from {found.name}")
         for line in prepared.lines:
             say(line)
         view = ProgressView(config.train.epochs)

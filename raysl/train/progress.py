@@ -18,12 +18,12 @@ class ProgressView:
 
     Args:
         epochs: epochs the run has.
-        stream: where to show it; a bar is drawn only on a terminal.
+        stream: where to show it, stderr unless given; a bar is drawn only on a terminal.
     """
 
-    def __init__(self, epochs: int, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, epochs: int, stream: TextIO | None = None) -> None:
         self._epochs = epochs
-        self._console = Console(file=stream, highlight=False)
+        self._console = Console(file=stream or sys.stderr, highlight=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._began: tuple[float, float] | None = None

@@ -2,13 +2,15 @@
 
     config.yaml  environment.json  metrics.jsonl  status.json  checkpoints/  tensorboard/  evaluation/
 
-Two guards keep it whole. A *lock* (one process at a time) is held by whoever drives the run. A *fence* (a number that only
-grows) is carried by whoever computes it: each attempt takes a larger number, and a process left over from an earlier
-attempt is refused at its next write. Records are only ever added; nothing recorded is changed.
+Two guards keep it whole. A *lock* (one process at a time) is held by whoever drives the run. A *fence* (a
+number that only grows) is carried by whoever computes it: each attempt takes a larger number, and a process
+left over from an earlier attempt is refused at its next write. Records are only ever added; nothing recorded
+is changed.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,11 +20,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from raysl.config import RECIPES, build, difference, merge, yaml
-from raysl.errors import Fenced, InputError
-from raysl.train.config import RunConfig
+from raysl.errors import Fenced, InputError, not_written
+
+if TYPE_CHECKING:
+    from raysl.train.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class RunDirectory:
         """
         run = cls(Path(path))
         if not (run.path / "config.yaml").is_file():
-            raise InputError(f"{path}: not a run directory (it has no config.yaml); raysl ls shows the runs there are")
+            raise InputError(
+                f"{path}: not a run directory (it has no config.yaml); raysl ls shows the runs there are"
+            )
         return run
 
     def prepare(self, config: RunConfig) -> bool:
@@ -69,7 +75,8 @@ class RunDirectory:
             True when it was there already and is to be continued.
 
         Raises:
-            InputError: the folder holds a run of another config (the message lists the differences) or something else.
+            InputError: the folder holds a run of another config (the message lists the differences) or
+                something else.
         """
         file = self.path / "config.yaml"
         if file.exists():
@@ -83,7 +90,9 @@ class RunDirectory:
             if before != config:
                 write_atomically(file, yaml.dump(config.to_dict()))
             return True
-        if self.path.is_dir() and any(entry for entry in self.path.iterdir() if entry.name not in {".lock", ".fence"}):
+        if self.path.is_dir() and any(
+            entry for entry in self.path.iterdir() if not entry.name.startswith(".")
+        ):
             raise InputError(f"{self.path}: not empty and not a run directory; choose another --name")
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(file, yaml.dump(config.to_dict()))
@@ -91,6 +100,9 @@ class RunDirectory:
 
     def config(self) -> RunConfig:
         """Return the run's resolved config."""
+        # Here, because it brings torch along, which listing runs does not need.
+        from raysl.train.config import RunConfig
+
         return build(RunConfig, *merge([self.path / "config.yaml"], (), RECIPES))
 
     @contextmanager
@@ -98,9 +110,14 @@ class RunDirectory:
         """Hold the run against other processes.
 
         Raises:
-            InputError: another live process holds it.
+            InputError: another live process holds it, or there can be no directory at its path.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be a run directory ({error.strerror}); choose another"
+            ) from None
         with open(self.path / ".lock", "a+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +150,7 @@ class RunDirectory:
                 raise Fenced(f"{self.path}: attempt {fence} is over; attempt {current} has taken its place")
             claimed = current + 1 if fence is None else fence
             file.seek(0)
-            file.truncate()
+            # The number never gets shorter, so it is written over: no moment without one, no space needed.
             file.write(str(claimed))
             file.flush()
             os.fsync(file.fileno())
@@ -155,39 +172,50 @@ class RunDirectory:
     @contextmanager
     def _fence_file(self) -> Iterator[IO[str]]:
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".fence", "a+", encoding="utf-8") as file:
+        descriptor = os.open(self.path / ".fence", os.O_RDWR | os.O_CREAT, 0o644)
+        with open(descriptor, "r+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
             yield file
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the recorded reports, `{"epoch": 1, "time": ..., "metrics": {...}}` each, by epoch.
 
         A last line that a crash left unfinished is not a record and is left out.
+
+        Raises:
+            InputError: a line before the last is not a report.
         """
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return []
-        lines = file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        lines = file.read_bytes().split(b"\n")[:-1]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise InputError(
+                f"{file}: damaged, a line is not a report ({error}); put it right or remove it"
+            ) from None
 
     def append_metrics(self, fence: int, row: Mapping[str, Any]) -> None:
         """Add one report, durably; a torn last line is cut off first.
 
         Raises:
             Fenced: a newer attempt has taken the run over.
+            RayslError: it cannot be written (a full disk, say); the reports before it stay whole.
         """
-        with self.writing(fence), open(self.path / "metrics.jsonl", "a+b") as file:
+        line = json.dumps(row).encode() + b"\n"
+        # Unbuffered, so that nothing of a line that did not fit is written later.
+        with self.writing(fence), open(self.path / "metrics.jsonl", "a+b", buffering=0) as file:
             file.seek(0)
             whole = file.read().rfind(b"\n") + 1
             file.truncate(whole)
             try:
-                file.write(json.dumps(row).encode() + b"\n")
-                file.flush()
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
-            except OSError:
+            except OSError as error:
                 file.truncate(whole)
-                raise
+                raise not_written(self.path / "metrics.jsonl", error) from None
 
     def status(self) -> dict[str, Any]:
         """Return the run's state: `state` is created, running, completed, interrupted, stopped or failed.
@@ -205,12 +233,22 @@ class RunDirectory:
 
     def set_status(self, state: str, **details: Any) -> None:
         """Record the run's state with the process, host and time."""
-        status = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), **details}
+        status = {
+            "state": state,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "time": time.time(),
+            **details,
+        }
         write_atomically(self.path / "status.json", json.dumps(status, indent=1))
 
 
 def write_atomically(file: Path, text: str) -> None:
-    """Write a whole small file or nothing: aside, synced, then renamed."""
+    """Write a whole small file or nothing: aside, synced, then renamed.
+
+    Raises:
+        RayslError: it cannot be written (a full disk, say).
+    """
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with open(aside, "w", encoding="utf-8") as out:
@@ -218,6 +256,8 @@ def write_atomically(file: Path, text: str) -> None:
             out.flush()
             os.fsync(out.fileno())
         os.replace(aside, file)
+    except OSError as error:
+        raise not_written(file, error) from None
     finally:
         aside.unlink(missing_ok=True)
 

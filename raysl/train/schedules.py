@@ -37,7 +37,7 @@ def make_plan(config: RunConfig, images: int) -> Plan:
         at = plan.steps(milestone)
         if not 0 < at < plan.horizon_steps:
             raise InputError(
-                f"schedule.milestones: {milestone!r} is step {at}, outside the horizon's {plan.horizon_steps} steps "
+                f"schedule.milestones: {milestone!r} is step {at} of a horizon of {plan.horizon_steps} "
                 f"({config.horizon:g} epochs), so it would never act; move it or raise schedule.horizon"
             )
     return plan
@@ -47,8 +47,9 @@ def learning_rate(config: RunConfig, plan: Plan, step: int) -> float:
     """Return the learning rate of a step.
 
     Warm-up over W steps: peak k / (W - 1) (`zero`) or peak (k + 1) / W (`first_step`), k = 0 .. W - 1.
-    Cosine over the T remaining steps: f + (peak - f)(1 + cos(pi t / T)) / 2, f = final * peak, t = 0 .. T - 1.
-    Step: peak * factor^(milestones reached), counted from the start, warm-up included. Past the horizon the last value holds.
+    Cosine over the T steps left: f + (peak - f)(1 + cos(pi t / T)) / 2, f = final * peak, t = 0 .. T - 1.
+    Step: peak * factor^(milestones reached), counted from the start, warm-up included.
+    Past the horizon the last value holds.
 
     Args:
         config: the run.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ from raysl.train.config import RunConfig
 from raysl.train.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from raysl.train.schedules import learning_rate, make_plan
 
+# Synchronised normalisation keeps buffers equal by itself. torch 2.15 gave the switch another name.
+_NAMES = inspect.signature(DistributedDataParallel.__init__).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
 _DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
 
@@ -70,7 +75,8 @@ class Session:
         self.method: Method = _converted(method)
         self.module: nn.Module = self.method
         if world_size() > 1:
-            self.module = DistributedDataParallel(self.method, broadcast_buffers=False, gradient_as_bucket_view=True)
+            options: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": True}
+            self.module = DistributedDataParallel(self.method, **options)
         self.optimizer = build_optimizer(config.optimizer, self.method, learning_rate(config, self.plan, 0))
 
     def step(self, batch: Batch, index: int) -> tuple[LossReport, dict[str, Tensor | float]]:
@@ -87,7 +93,7 @@ class Session:
         lr = learning_rate(config, self.plan, index)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        # Dropout and its like become a function of (seed, step, worker), so no generator state needs to be kept.
+        # Dropout and its like are so a function of (seed, step, worker): no generator state needs to be kept.
         torch.manual_seed((config.train.seed * 0x9E3779B1 + index * 0x85EBCA6B + rank()) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bf16"):
@@ -105,7 +111,11 @@ class Session:
     ) -> TrainingState:
         """Return all that is needed to go on from a position."""
         return TrainingState(
-            position, self.method.state_dict(), optimizer_tensors(self.optimizer, self.method), partial, metrics
+            position,
+            self.method.state_dict(),
+            optimizer_tensors(self.optimizer, self.method),
+            partial,
+            metrics,
         )
 
     def restore(self, state: TrainingState) -> None:

@@ -1,23 +1,10 @@
-"""One Ray for all sweeps of this folder, and small search spaces."""
+"""Small search spaces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from raysl.cluster.connect import ClusterInfo, connect
 from raysl.tune.space import SpaceConfig
-
-STORE = 100 * 1024**2
-
-
-@pytest.fixture(scope="package")
-def cluster() -> Iterator[ClusterInfo]:
-    """A private Ray with 2 CPUs."""
-    with connect("local", cpus=2, gpus=0, object_store_memory=STORE, dashboard=False) as info:
-        yield info
 
 
 def space(**changes: Any) -> SpaceConfig:

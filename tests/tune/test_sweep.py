@@ -50,7 +50,7 @@ def rows(directory: Path, number: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def swept(
-    cluster: ClusterInfo, tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: ClusterInfo, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, SweepResult, list[str]]:
     """A sweep of eight trials, two at a time, four of which meet with misfortune."""
     directory, said = tmp_path_factory.mktemp("sweeps") / "small", []  # type: tuple[Path, list[str]]
@@ -165,13 +165,15 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_metric_that_is_never_reported_ends_the_sweep_at_once(cluster: ClusterInfo, tmp_path: Path) -> None:
+def test_a_metric_that_nobody_reports_ends_the_sweep_at_once(
+    ray_cluster: ClusterInfo, tmp_path: Path
+) -> None:
     config = space(objective={"metric": "eval/accuracy"}, concurrent=1, warm_spare=False)
     with pytest.raises(InputError, match=r"eval/accuracy.*they report train/loss"):
         sweep(config, tmp_path / "s", say=lambda line: None, loop=fake_loop.metric_missing)
 
 
-def test_a_standby_takes_a_trial_up(cluster: ClusterInfo, tmp_path: Path) -> None:
+def test_a_standby_takes_a_trial_up(ray_cluster: ClusterInfo, tmp_path: Path) -> None:
     built = Space(space())
 
     def launch(number: int, fence: int) -> Launch:

@@ -1,0 +1,133 @@
+"""Learning rates and momenta against the original repositories, and horizons that do not move."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysl.errors import InputError
+from raysl.methods.base import Plan, cosine_momentum, resolve_momentum
+from raysl.train.config import RunConfig
+from raysl.train.schedules import describe, learning_rate, make_plan
+from tests.train.made import config, digits, results, train
+
+CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "schedules.json").read_text())
+"""Excerpts of schedules computed by the original code (repository and commit in each case)."""
+
+
+def cases(prefix: str) -> list[Any]:
+    return [pytest.param(case, id=case["id"]) for case in CASES if case["id"].startswith(prefix)]
+
+
+def curve(run_config: RunConfig, steps_per_epoch: int, steps: list[int]) -> list[float]:
+    plan = make_plan(run_config, steps_per_epoch * run_config.train.batch_size)
+    return [learning_rate(run_config, plan, step) for step in steps]
+
+
+@pytest.mark.parametrize("case", cases("01_mec"))
+def test_warmup_from_zero_and_cosine_are_mecs(case: dict[str, Any]) -> None:
+    given = case["hyperparameters"]
+    run_config = config(
+        f"optimizer.lr={given['init_lr']}",
+        f"train.epochs={given['epochs']}",
+        f"schedule.warmup={given['warmup_epochs']}",
+        "schedule.warmup_from=zero",
+    )
+    assert curve(run_config, given["niter_per_ep"], case["steps"]) == pytest.approx(case["lr"], rel=1e-12)
+
+
+@pytest.mark.parametrize("case", cases("01_mec"))
+def test_teacher_momentum_is_mecs(case: dict[str, Any]) -> None:
+    given = case["hyperparameters"]
+    total = given["epochs"] * given["niter_per_ep"]
+    momenta = [cosine_momentum(given["teacher_momentum"], step / total) for step in case["steps"]]
+    assert momenta == pytest.approx(case["momentum"], rel=1e-12)
+
+
+@pytest.mark.parametrize("case", cases("04_contrastive"))
+def test_step_and_constant_schedules_are_w_mses(case: dict[str, Any]) -> None:
+    given = case["hyperparameters"]
+    shape = (
+        [f"schedule.milestones=[-{given['drop'][0]}, -{given['drop'][1]}]", "schedule.name=step"]
+        if "step" in case["id"]
+        else ["schedule.name=constant"]
+    )
+    run_config = config(
+        f"optimizer.lr={given['lr']}",
+        f"train.epochs={given['epochs']}",
+        "schedule.warmup=500 steps",
+        f"schedule.factor={given['gamma']}",
+        *shape,
+    )
+    assert curve(run_config, given["iters_per_epoch"], case["steps"]) == pytest.approx(case["lr"], rel=1e-12)
+
+
+def test_final_is_a_share_of_the_peak_and_holds_past_the_horizon() -> None:
+    run_config = config("optimizer.lr=2", "schedule.final=0.25", "schedule.horizon=2", "train.epochs=3")
+    assert curve(run_config, 4, [0, 4, 8, 11]) == pytest.approx([2.0, 1.25, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(("scaling", "peak"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)])
+def test_the_peak_scales_with_the_global_batch(scaling: str, peak: float) -> None:
+    run_config = config("train.batch_size=1024", f"optimizer.lr_scaling={scaling}")
+    assert run_config.optimizer.peak_lr(1024) == pytest.approx(peak)
+    assert curve(run_config, 1, [0]) == pytest.approx([peak])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["schedule.name=step", "schedule.milestones=[60, 80]"], "schedule.milestones: 60 is step 240"),
+        (["schedule.name=step", "schedule.milestones=[20]"], "so it would never act; move it or raise"),
+        (["schedule.name=step", "schedule.milestones=[-20]"], "schedule.milestones: -20 is step 0"),
+        (["schedule.name=step", "schedule.milestones=[0]"], "schedule.milestones: 0 is step 0"),
+        (["schedule.name=step", "schedule.milestones=['100%']"], "'100%' is step 80"),
+        (["schedule.warmup=21"], "schedule.warmup = 21: 84 steps, outside the horizon's 80"),
+        (["schedule.warmup=81 steps"], "schedule.warmup = '81 steps'"),
+        (["schedule.warmup=101%"], "schedule.warmup = '101%': 81 steps"),
+        (["schedule.warmup=-21"], "schedule.warmup = -21: -4 steps"),
+        (["train.batch_size=141"], "train.batch_size = 141: larger than the 140 training images of digits"),
+    ],
+)
+def test_what_lies_past_the_horizon_is_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make_plan(config("train.epochs=20", *overrides), 140)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_milestone_past_the_epochs_but_within_the_horizon_is_allowed() -> None:
+    run_config = config(
+        "train.epochs=5", "schedule.horizon=20", "schedule.name=step", "schedule.milestones=[10]"
+    )
+    assert make_plan(run_config, 140).horizon_steps == 80
+
+
+def test_fractions_follow_the_horizon_and_are_told_as_numbers() -> None:
+    run_config = config(
+        "train.epochs=5", "schedule.horizon=20", "schedule.warmup=10%",
+        "schedule.name=step", "schedule.milestones=['50%', -5]",
+    )  # fmt: skip
+    lines = describe(run_config, make_plan(run_config, 140))
+    assert "4 steps per epoch of 32 images, 5 epochs of a horizon of 20 (80 steps)" in lines
+    assert "learning rate 0.1 at its peak, step, warm-up 8 steps (2 epochs)" in lines
+    assert "milestones at epochs 10, 15, each times 0.1" in lines
+
+
+def test_momentum_may_be_a_time_constant() -> None:
+    plan = Plan(batch_size=32, steps_per_epoch=4, horizon_steps=400)
+    assert resolve_momentum(0.9, plan) == 0.9
+    assert resolve_momentum("5%", plan) == pytest.approx(1 - 1 / 20)
+    assert resolve_momentum("200 steps", plan) == pytest.approx(1 - 1 / 200)
+
+
+def test_a_run_cut_short_follows_the_curves_of_the_whole_one(tmp_path: Path) -> None:
+    whole, short = "schedule.horizon=4", "train.epochs=2"
+    train(config(whole, "train.epochs=4"), tmp_path / "whole", digits(70))
+    train(config(whole, short), tmp_path / "short", digits(70))
+    train(config(short), tmp_path / "compressed", digits(70))
+    assert results(tmp_path / "short") == results(tmp_path / "whole")[:2]
+    assert results(tmp_path / "compressed") != results(tmp_path / "short")
