@@ -66,12 +66,13 @@ def pretrain(
     config = _config(sources, overrides)
     path = Path(runs) / (name or default_name(sources, overrides, config))
     if config.launch.workers == 1:
-        mine = allocation()
         say(describe_here())
-        return pretrain(prepare(config), path, threads=mine.cpus, say=say)
+        return pretrain(prepare(config), path, threads=allocation().cpus, say=say)
+    # Checked before a Ray is started, which takes seconds.
+    prepared = prepare(config)
     with connect(cluster) as ray:
         say(ray.describe())
-        return pretrain(prepare(config), path, say=say)
+        return pretrain(prepared, path, say=say)
 
 
 def plan_pretrain(
