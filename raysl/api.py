@@ -63,8 +63,9 @@ def pretrain(
     """
     from raysl.train.pretrain import prepare, pretrain
 
+    resolve(cluster)
     config = _config(sources, overrides)
-    path = Path(runs) / (name or default_name(sources, overrides, config))
+    path = _place(runs, name or default_name(sources, overrides, config))
     if config.launch.workers == 1:
         say(describe_here())
         return pretrain(prepare(config), path, threads=allocation().cpus, say=say)
@@ -90,8 +91,11 @@ def plan_pretrain(
     """
     from raysl.train.pretrain import prepare
 
+    target = resolve(cluster)
     config = _config(sources, overrides)
-    path = Path(runs) / (name or default_name(sources, overrides, config))
+    path = _place(runs, name or default_name(sources, overrides, config))
+    if target.address is None:
+        _require_room(config)
     first = describe_here() if config.launch.workers == 1 else _would_use(cluster)
     say(first)
     prepared = prepare(config)
@@ -127,7 +131,7 @@ def sweep(
     from raysl.tune.sweep import sweep
 
     loaded = spaces.load_space(space, overrides)
-    path = Path(runs) / (name or loaded.name)
+    path = _place(runs, name or loaded.name)
     with connect(cluster) as ray:
         say(ray.describe())
         return sweep(loaded, path, say=say)
@@ -151,7 +155,7 @@ def plan_sweep(
     from raysl.tune.sweep import plan_sweep
 
     loaded = spaces.load_space(space, overrides)
-    path = Path(runs) / (name or loaded.name)
+    path = _place(runs, name or loaded.name)
     where = _would_use(cluster)
     say(where)
     plan = plan_sweep(loaded)
@@ -167,6 +171,7 @@ def evaluate(
     checkpoint: str = "last",
     split: str = "test",
     baselines: bool = False,
+    name: str | None = None,
 ) -> EvaluationResult:
     """Judge a run's encoder by a protocol; the result is also written into the run.
 
@@ -178,13 +183,16 @@ def evaluate(
         checkpoint: `last`, `best`, or a checkpoint's name.
         split: `test` or `selection`.
         baselines: judge raw pixels and the untrained encoder as well.
+        name: name of the result's file; made from the arguments when not given.
 
     Raises:
         InputError: no such run, checkpoint, protocol or split, or the data has no labels.
     """
     from raysl.evaluate.evaluate import evaluate
 
-    return evaluate(run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines)
+    return evaluate(
+        run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines, name=name
+    )
 
 
 def plan_evaluate(
@@ -195,17 +203,23 @@ def plan_evaluate(
     checkpoint: str = "last",
     split: str = "test",
     baselines: bool = False,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Check everything `evaluate` would check and return its plan; nothing is computed or written."""
     from raysl.evaluate.evaluate import prepare_evaluation
 
     return prepare_evaluation(
-        run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines
+        run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines, name=name
     ).facts()
 
 
-def describe_here() -> str:
-    """Return the first line of a command that computes in this process: no Ray, and what there is."""
+def describe_here(cluster: str = "auto") -> str:
+    """Return the first line of a command that computes in this process: no Ray, and what there is.
+
+    Raises:
+        InputError: `cluster` could not be used if a Ray were needed.
+    """
+    resolve(cluster)
     return f"Ray: none (in this process), {allocation().describe()}"
 
 
@@ -228,7 +242,7 @@ def load_backbone(run: str | Path, checkpoint: str = "last") -> Backbone:
 
 
 def default_name(sources: Sequence[Source], overrides: Sequence[str], config: RunConfig) -> str:
-    """Return the run's name: its last source, and with overrides a digest of the config.
+    """Return the run's name: its last source, and where that does not say all of it a digest of the config.
 
     The same arguments give the same name, so the same command continues its run.
     """
@@ -239,10 +253,35 @@ def default_name(sources: Sequence[Source], overrides: Sequence[str], config: Ru
         # runs/<sweep>/best.yaml is best known by its sweep; a recipe by its whole name.
         stem = f"{path.parent.name}-{path.stem}" if path.suffix else str(last)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")
-    if overrides or len(sources) > 1:
+    if overrides or len(sources) > 1 or isinstance(last, Mapping):
         digest = hashlib.sha256(json.dumps(config.identity(), sort_keys=True).encode()).hexdigest()
         name += f"-{digest[:6]}"
     return name
+
+
+def _place(runs: str | Path, name: str) -> Path:
+    """Return the directory of a name below `runs`.
+
+    Raises:
+        InputError: the name is no plain name.
+    """
+    if Path(name).name != name or name in {"", ".", ".."}:
+        raise InputError(f"--name {name!r}: expected a plain name; --runs says in which folder")
+    return Path(runs) / name
+
+
+def _require_room(config: RunConfig) -> None:
+    """Refuse workers that a private Ray on this machine could never hold.
+
+    Raises:
+        InputError: says what is wanted and what there is.
+    """
+    there, wanted = allocation().cpus, config.launch.workers * config.launch.cpus_per_worker
+    if config.launch.workers > 1 and wanted > there:
+        raise InputError(
+            f"launch.workers = {config.launch.workers}: wants {wanted:g} CPUs, but there are {there} here; "
+            "use fewer workers, or --cluster ADDRESS"
+        )
 
 
 def _config(sources: Sequence[Source], overrides: Sequence[str]) -> RunConfig:

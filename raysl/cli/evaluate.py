@@ -43,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     if not runs:
         raise InputError("raysl evaluate takes a run directory; raysl ls shows the runs there are")
     say = sayer(args)
-    say(api.describe_here())
+    say(api.describe_here(args.cluster))
     results = []
     for run in runs:
         settings: dict[str, Any] = {
@@ -51,6 +51,7 @@ def _run(args: argparse.Namespace) -> int:
             "checkpoint": args.checkpoint,
             "split": args.split,
             "baselines": args.baselines,
+            "name": args.name,
         }
         if args.dry_run:
             plan = api.plan_evaluate(run, args.protocol, **settings)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from raysl import __version__
 from raysl.cli import compare, config, evaluate, ls, pretrain, quickstart, show, sweep
 from raysl.config import nearest
-from raysl.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, RayslError
+from raysl.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, Interrupted, RayslError
 
 _COMMANDS = (quickstart, sweep, pretrain, evaluate, compare, ls, show, config)
 _EPILOG = """\
@@ -25,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(list(sys.argv[1:] if arguments is None else arguments))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        code: int = args.handler(args)
+        with _signals_interrupt():
+            code: int = args.handler(args)
         return code
     except RayslError as error:
         return _fail(args, str(error), error.exit_code)
@@ -37,6 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except Exception as error:
         return _fail(args, f"{type(error).__name__}: {error} (--debug shows the trace)", EXIT_FAILURE)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Make SIGTERM and SIGUSR1 end a command with exit code 75 outside training, which has its own way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(
+            f"{signal.Signals(number).name}: nothing was being trained; the same command goes on"
+        )
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(args: argparse.Namespace, message: str, code: int) -> int:
@@ -65,11 +90,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     args, rest = build_parser().parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-")]
     if unknown or (rest and not hasattr(args, "words")):
-        known = ["--name", "--json", "--dry-run", "--cluster", "--debug", "--runs", "--help"]
-        print(
-            f"raysl {args.command}: no option {(unknown or rest)[0]}; {nearest((unknown or rest)[0], known)}",
-            file=sys.stderr,
+        wrong = (unknown or rest)[0]
+        hint = (
+            nearest(wrong.partition("=")[0], args.options) if unknown else f"see raysl {args.command} --help"
         )
+        print(f"raysl {args.command}: cannot take {wrong}; {hint}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT)
     if rest:
         # argparse takes positional words in one run only; those after an option come back here.

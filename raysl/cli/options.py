@@ -24,6 +24,7 @@ def add_common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespac
     )
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     parser.set_defaults(handler=run)
+    _remember_options(parser)
 
 
 def add_job(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
@@ -40,6 +41,12 @@ def add_job(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
         help="Ray to use when one is needed: auto (RAY_ADDRESS if you set it, else a private one here), "
         "local (always a private one) or the address of a running one",
     )
+    _remember_options(parser)
+
+
+def _remember_options(parser: argparse.ArgumentParser) -> None:
+    """Keep the options' names, from which a misspelt one's nearest is found."""
+    parser.set_defaults(options=[text for action in parser._actions for text in action.option_strings])
 
 
 def words(args: argparse.Namespace) -> Words:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from raysl.cli.options import add_job, emit, sayer, words
+from raysl.errors import InputError
 
 
 def add_parser(commands: Any) -> None:
@@ -27,7 +28,9 @@ def _run(args: argparse.Namespace) -> int:
     from raysl.quickstart import plan_quickstart, quickstart
 
     name = args.name or "quickstart"
-    overrides = words(args).overrides
+    sources, overrides = words(args)
+    if sources:
+        raise InputError(f"raysl quickstart takes key=value overrides only, not {sources[0]!r}")
     if args.dry_run:
         plan = plan_quickstart(overrides, name=name, runs=args.runs, cluster=args.cluster)
         emit(args, plan, "\n".join(plan["lines"]))

@@ -156,9 +156,7 @@ def _lines(error: ValidationError, origins: Mapping[str, str]) -> Iterator[str]:
     """Yield one line for each key that is wrong; the branches of a union share theirs."""
     by_key: dict[str, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
-        by_key.setdefault(".".join(str(part) for part in item["loc"] if not _is_branch(part)), []).append(
-            item
-        )
+        by_key.setdefault(_key(item), []).append(item)
     for key, items in by_key.items():
         if any(_inside(other, key) for other in by_key):
             continue  # the inner key says more precisely what is wrong
@@ -184,6 +182,14 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
 
 def _inside(key: str, outer: str) -> bool:
     return key != outer and (not outer or key.startswith(outer + "."))
+
+
+def _key(item: ErrorDetails) -> str:
+    """Return the dotted key an error is about, as the user would write it."""
+    parts = list(item["loc"])
+    # What an unknown key is called is the user's, even where it looks like one of pydantic's markers.
+    unknown = [parts.pop()] if item["type"] == "unknown_key" else []
+    return ".".join(str(part) for part in [*(part for part in parts if not _is_branch(part)), *unknown])
 
 
 def _is_branch(part: int | str) -> bool:

@@ -39,6 +39,8 @@ class Shelf:
         names = self.names()
         if path.suffix in {".yaml", ".yml"}:
             raise InputError(f"{reference}: no such {self.noun} file")
+        if str(reference) not in names and (path / "config.yaml").is_file():
+            raise InputError(f"{reference}: is a run directory; give {path / 'config.yaml'} for its config")
         if str(reference) not in names:
             raise InputError(
                 f"{reference}: no such {self.noun} or file; {nearest(str(reference), names)} "

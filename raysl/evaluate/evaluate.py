@@ -37,6 +37,7 @@ class PreparedEvaluation:
         baselines: what is judged beside the trained encoder.
         notes: what a reader of the scores should know.
         began: when it was asked for, on the monotonic clock.
+        name: name of the result's file, where the user gave one.
     """
 
     located: Located
@@ -45,6 +46,7 @@ class PreparedEvaluation:
     baselines: tuple[str, ...]
     notes: tuple[str, ...]
     began: float
+    name: str | None = None
 
     @property
     def encoders(self) -> Encoders:
@@ -54,6 +56,8 @@ class PreparedEvaluation:
     @property
     def path(self) -> Path:
         """The file of the result; one for each protocol, options, images, split and checkpoint."""
+        if self.name is not None:
+            return self.located.run.evaluation / f"{self.name}.json"
         request = self.request
         beside = "baselines" if self.baselines and not request.protocol.compares else ""
         parts = (request.label, beside, request.images_label, self.images.split, self.located.checkpoint.name)
@@ -97,6 +101,7 @@ def evaluate(
     checkpoint: str | Path = "last",
     split: str = "test",
     baselines: bool = False,
+    name: str | None = None,
 ) -> EvaluationResult:
     """Judge a run's encoder and keep the result in the run directory.
 
@@ -110,6 +115,7 @@ def evaluate(
         split: what is classified: `test`, after all training images; or `selection`, after those the encoder
             was trained on.
         baselines: judge raw pixels and the same encoder untrained too; `knn-few` always does.
+        name: name of the result's file; made from the arguments when not given.
 
     Returns:
         The result, which is also in the run's `evaluation` folder and in its TensorBoard.
@@ -119,7 +125,9 @@ def evaluate(
         RayslError: the features are not finite.
     """
     return run_evaluation(
-        prepare_evaluation(run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines)
+        prepare_evaluation(
+            run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines, name=name
+        )
     )
 
 
@@ -131,6 +139,7 @@ def prepare_evaluation(
     checkpoint: str | Path = "last",
     split: str = "test",
     baselines: bool = False,
+    name: str | None = None,
 ) -> PreparedEvaluation:
     """Load the images and check all that can be checked before anything is computed; see `evaluate`."""
     began = time.monotonic()

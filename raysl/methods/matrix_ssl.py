@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,6 +16,8 @@ from raysl.models.backbones import Backbone
 from raysl.models.heads import HeadConfig, build_head
 from raysl.models.momentum import MomentumTeacher
 from raysl.models.parallel import gather
+
+_log = logging.getLogger("raysl")
 
 
 class Config(base.MethodConfig):
@@ -65,6 +68,7 @@ class Method(base.Method):
         dimension = config.projector.out_features(backbone.features)
         self.predictor = build_head(config.predictor, dimension)
         self.teacher = MomentumTeacher(nn.Sequential(self.backbone, self.projector))
+        self._warned = False
         self.base_momentum = base.resolve_momentum(config.momentum, plan)
 
     def forward(self, views: Sequence[Tensor], step: Step) -> LossReport:
@@ -86,7 +90,18 @@ class Method(base.Method):
         parts = {"correlation": loss.correlation, "alignment": loss.alignment}
         if loss.radius is not None:
             parts["taylor_radius"] = loss.radius
+            self._warn_outside(float(loss.radius))
         return LossReport(loss.total, parts, student[0].detach())
+
+    def _warn_outside(self, radius: float) -> None:
+        """Say once that the Taylor series does not converge to the logarithm."""
+        if radius >= 1.0 and not self._warned:
+            self._warned = True
+            _log.warning(
+                "matrix_ssl: |eigenvalue of Q - I| is %.3g, where the Taylor series of the logarithm does "
+                "not converge; move method.mu towards 0.5 or use method.logarithm=exact",
+                radius,
+            )
 
     def after_step(self, step: Step) -> dict[str, float]:
         """Move the teacher after the student."""

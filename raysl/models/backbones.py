@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from raysl.config.base import Config, nearest
@@ -36,6 +36,13 @@ class BackboneConfig(Config):
     (ResNets only)."""
     width: int | None = Field(default=None, ge=1, le=1024)
     """Channels of the first convolution of small_cnn or resnet10_narrow; null: 16."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not value.startswith(_TIMM) and value not in backbone_names():
+            raise ValueError(f"no such backbone; {nearest(value, [*backbone_names(), 'timm/NAME'])}")
+        return value
 
 
 class Backbone(nn.Module):
@@ -75,16 +82,13 @@ def build_backbone(config: BackboneConfig, image_channels: int) -> Backbone:
         The backbone, in float32 on the CPU, in training mode.
 
     Raises:
-        InputError: an unknown name, an option the network does not have, or timm is not installed.
+        InputError: an option the network does not have, or timm is not installed.
     """
     if config.name.startswith(_TIMM):
         return _timm(config, image_channels)
     if config.name in _RESNETS:
         return _torchvision_resnet(config, image_channels)
-    if config.name in _SMALL:
-        return _small(config, image_channels)
-    known = [*backbone_names(), "timm/NAME"]
-    raise InputError(f"backbone.name: unknown backbone {config.name!r}; {nearest(config.name, known)}")
+    return _small(config, image_channels)
 
 
 def _torchvision_resnet(config: BackboneConfig, image_channels: int) -> Backbone:

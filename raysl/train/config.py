@@ -82,6 +82,13 @@ class ScheduleConfig(Config):
     factor: float = Field(0.1, gt=0.0, lt=1.0)
     """What each milestone multiplies the learning rate by."""
 
+    @field_validator("warmup")
+    @classmethod
+    def _warmup_begins_at_the_start(cls, value: Duration) -> Duration:
+        if not isinstance(value, str) and value < 0:
+            raise ValueError("a warm-up cannot be negative; only milestones count back from the end")
+        return value
+
     @model_validator(mode="after")
     def _milestones_belong_to_step(self) -> ScheduleConfig:
         if self.name == "step" and not self.milestones:

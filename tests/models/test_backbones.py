@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from raysl.config import build
 from raysl.errors import InputError
 from raysl.models.backbones import Backbone, BackboneConfig, backbone_names, build_backbone
 
@@ -82,8 +83,8 @@ def test_width_scales_our_small_networks(name: str, factor: int) -> None:
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"unknown backbone 'resnet81'.*did you mean 'resnet18'"):
-        _build(name="resnet81")
+    with pytest.raises(InputError, match=r"no such backbone; did you mean 'resnet18'"):
+        build(BackboneConfig, {"name": "resnet81"})
 
 
 @pytest.mark.parametrize(
