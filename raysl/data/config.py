@@ -59,7 +59,7 @@ class DataConfig(Config):
     source: str = "digits"
     """`digits` (scikit-learn's, no download), a Parquet file, a folder of Parquet files, or a folder of
     images (`class/image.jpg`, or flat and without labels). In a folder, sub-folders `train`, `test` and `val`
-    and Parquet files whose names start so are taken as splits."""
+    and Parquet files with such a word in their names (`digits-train.parquet`) are taken as splits."""
 
     test: str | None = None
     """Path of the test split where `source` does not hold one. Only `evaluate` reads it."""

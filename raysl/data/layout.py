@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,15 @@ Split = Literal["train", "selection", "test"]
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
-_SPLITS = {"train": ("train",), "test": ("test",), "val": ("val", "validation", "valid")}
+# A name that says both, as `val-of-train`, is never trained on: the first of these that is named counts.
+_SPLITS = {
+    "test": ("test", "testing"),
+    "val": ("val", "validation", "valid"),
+    "train": ("train", "training"),
+}
+_REST = "rest"
+_TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
+_ABOUT_SHARDS = re.compile(r"\d*|of")
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Files:
 
 
 def train_files(config: DataConfig) -> Files:
-    """Return the files to train on.
+    """Return the files to train on: those of the split `train`, else all that belong to no other split.
 
     Raises:
         InputError: nothing usable is there.
@@ -40,19 +49,19 @@ def train_files(config: DataConfig) -> Files:
     root = _existing(config.source, "data.source")
     if root.is_file():
         return _single(root)
-    files = _parquet_by_split(root)
-    if files:
-        chosen = files.get("train") or files.get("rest")
-        if not chosen:
-            raise InputError(
-                f"{root} holds only test or val Parquet files: name one train*.parquet or give its path"
-            )
-        return Files(root, tuple(chosen), parquet=True)
-    return _image_files(_split_folder(root, "train") or root)
+    files = _chosen(root, ("train", _REST))
+    if files is None:
+        raise InputError(
+            f"{root} holds only test or val files: name one train*.parquet, put images in train/ or give the "
+            "path of the training split"
+        )
+    return files
 
 
 def test_files(config: DataConfig) -> Files:
     """Return the files of the test split: `data.test`, else `test`, else `val` within the source.
+
+    Of a single file that is named after the training split, the test split is looked for beside it.
 
     Raises:
         InputError: there is no test split.
@@ -61,25 +70,20 @@ def test_files(config: DataConfig) -> Files:
         root = _existing(config.test, "data.test")
         if root.is_file():
             return _single(root)
-        files = _parquet_by_split(root)
-        if files:
-            chosen = files.get("test") or files.get("val") or files.get("rest")
-            if chosen:
-                return Files(root, tuple(chosen), parquet=True)
+        files = _chosen(root, ("test", "val", _REST))
+        if files is None:
             raise InputError(f"data.test: {root} holds only training files: give the path of the test split")
-        return _image_files(_split_folder(root, "test") or _split_folder(root, "val") or root)
+        return files
     root = _existing(config.source, "data.source")
-    if root.is_dir():
-        files = _parquet_by_split(root)
-        for split in ("test", "val"):
-            if files.get(split):
-                return Files(root, tuple(files[split]), parquet=True)
-            folder = _split_folder(root, split)
-            if not files and folder is not None:
-                return _image_files(folder)
-    raise InputError(
-        f"{root} has no test split: give its path as data.test, or put test*.parquet or test/ beside it"
-    )
+    files = _beside(root) if root.is_file() else _chosen(root, ("test", "val"))
+    if files is None:
+        place = ""
+        if root.is_dir():
+            place = ", or put test*.parquet or test/ into it"
+        elif _split_of_file(root.name) == "train":
+            place = f", or put {_TRAIN.sub('test', root.name)} beside it"
+        raise InputError(f"{root} has no test split: give its path as data.test{place}")
+    return files
 
 
 def _existing(path: str, field: str) -> Path:
@@ -105,33 +109,79 @@ def _visible(path: Path, root: Path) -> bool:
     return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def _parquet_by_split(root: Path) -> dict[str, list[Path]]:
-    """Return the Parquet files under a folder by split; `rest` for names that say nothing."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*.parquet")):
-        if _visible(path, root):
-            folders = path.relative_to(root).parts[:-1]
-            by_folder = [
-                split for split, names in _SPLITS.items() if any(part.lower() in names for part in folders)
-            ]
-            by_name = [split for split, names in _SPLITS.items() if path.name.lower().startswith(names)]
-            found.setdefault((by_folder or by_name or ["rest"])[0], []).append(path)
-    return found
+def _split_of_folder(name: str) -> str | None:
+    return next((split for split, words in _SPLITS.items() if name.lower() in words), None)
 
 
-def _split_folder(root: Path, split: str) -> Path | None:
-    for name in _SPLITS[split]:
-        if (root / name).is_dir():
-            return root / name
+def _split_of_file(name: str) -> str | None:
+    """Return the split that a word of a Parquet file's name says: `digits-train`, `test_2`, `val-0-of-1`."""
+    words = {word.rstrip("0123456789") for word in _words(name)}
+    return next((split for split, known in _SPLITS.items() if words.intersection(known)), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[-_.]", name.lower())
+
+
+def _subject(name: str) -> list[str]:
+    """Return the words of a file's name that are neither its split nor its place among its parts."""
+    return [w for w in _words(name) if not _split_of_file(w) and not _ABOUT_SHARDS.fullmatch(w)]
+
+
+def _split_place(path: Path, root: Path) -> tuple[str, Path]:
+    """Return the split a file belongs to and the outermost folder, or the file itself, that says so.
+
+    Folders are called exactly as the split, as a class may be called `test-tube`; Parquet files, and folders
+    of parts that are called as one, have the split's name among the words of theirs.
+    """
+    parts = path.relative_to(root).parts
+    for depth, name in enumerate(parts, 1):
+        split = (_split_of_file if name.lower().endswith(".parquet") else _split_of_folder)(name)
+        if split is not None:
+            return split, root.joinpath(*parts[:depth])
+    return _REST, root
+
+
+def _chosen(root: Path, wanted: tuple[str, ...]) -> Files | None:
+    """Return the files of the first of the wanted splits that a folder holds."""
+    known = {".parquet", *IMAGE_SUFFIXES}
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in known and _visible(p, root))
+    found = [path for path in found if path.is_file()]
+    parquet = [path for path in found if path.suffix.lower() == ".parquet"]
+    paths = parquet or found
+    if not paths:
+        raise InputError(f"{root} holds no Parquet files and no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
+    places = [(path, *_split_place(path, root)) for path in paths]
+    if not parquet and _train_is_a_class(places):
+        places = [(path, _REST, root) for path in paths]
+    for split in wanted:
+        own = [(path, place) for path, of, place in places if of == split]
+        if own:
+            chosen = tuple(path for path, _ in own)
+            if parquet:
+                return Files(root, chosen, parquet=True)
+            return _image_files(_image_root(root, {place for _, place in own}), chosen)
     return None
 
 
-def _image_files(root: Path) -> Files:
-    paths = tuple(
-        p for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and _visible(p, root)
+def _train_is_a_class(places: list[tuple[Path, str, Path]]) -> bool:
+    """Return whether `train` is one class among others, as in CIFAR-100: no other split, no classes in it."""
+    return {split for _, split, _ in places} == {"train", _REST} and all(
+        path.parent == place for path, split, place in places if split == "train"
     )
-    if not paths:
-        raise InputError(f"{root} holds no Parquet files and no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
+
+
+def _image_root(root: Path, places: set[Path]) -> Path:
+    """Return the folder that holds the class folders, given the split folders that images come from."""
+    if len(places) == 1:
+        return places.pop()
+    beside = sorted(place.name for place in places if place.parent == root)
+    if beside:
+        raise InputError(f"{root} holds one split in several folders ({beside[0]} is one): keep one")
+    return root  # class/train/image
+
+
+def _image_files(root: Path, paths: tuple[Path, ...]) -> Files:
     flat = [path for path in paths if path.parent == root]
     if flat and len(flat) < len(paths):
         raise InputError(
@@ -139,3 +189,19 @@ def _image_files(root: Path) -> Files:
             "keep either class/image files or images without folders"
         )
     return Files(root, paths, parquet=False)
+
+
+def _beside(file: Path) -> Files | None:
+    """Return the test split that lies beside a Parquet file which is named after the training split."""
+    if _split_of_file(file.name) != "train":
+        return None
+    files = [
+        path
+        for path in sorted(file.parent.iterdir())
+        if path.is_file() and path.suffix.lower() == ".parquet" and _subject(path.name) == _subject(file.name)
+    ]
+    for split in ("test", "val"):
+        chosen = tuple(path for path in files if _split_of_file(path.name) == split)
+        if chosen:
+            return Files(file.parent, chosen, parquet=True)
+    return None

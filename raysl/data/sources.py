@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,26 +177,23 @@ class _ParquetSource:
     def batches(self) -> Iterator[list[Record]]:
         for path, reader in zip(self._files.paths, self._readers, strict=True):
             row = 0
-            for batch in reader.iter_batches(batch_size=_ROWS, columns=[self._image]):
-                yield _records(batch.column(0), path, row)
-                row += batch.num_rows
+            with _reading(path):
+                for batch in reader.iter_batches(batch_size=_ROWS, columns=[self._image]):
+                    yield _records(batch.column(0), path, row)
+                    row += batch.num_rows
 
     def labels(self) -> _LabelColumn:
         if self._label is None:
             return _LabelColumn(note=self._note)
-        column = pa.chunked_array(
-            [chunk for reader in self._readers for chunk in reader.read([self._label]).column(0).chunks]
-        )
         where = f"{self._files.root}, column '{self._label}'"
-        if pa.types.is_dictionary(column.type):
-            column = pc.cast(column, column.type.value_type)
+        column = self._label_values(self._label)
         if column.null_count == len(column):
             return _LabelColumn(note=f"{where} is empty: {_OFF}")
         if column.null_count:
             raise InputError(
                 f"{where}: {column.null_count} of {len(column)} labels are missing: label all rows or none"
             )
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        if pa.types.is_large_string(column.type):
             return _LabelColumn(words=column.to_pylist())
         if not pa.types.is_integer(column.type):
             raise InputError(f"{where} is {column.type}: labels are integers or names; set data.label_column")
@@ -210,11 +208,43 @@ class _ParquetSource:
             )
         return _LabelColumn(numbers=numbers, names=names)
 
+    def _label_values(self, name: str) -> pa.ChunkedArray:
+        """Return the labels of all files, which may differ in width but not between numbers and names."""
+        columns: list[pa.ChunkedArray] = []
+        files: dict[pa.DataType, Path] = {}
+        for path, reader in zip(self._files.paths, self._readers, strict=True):
+            with _reading(path):
+                columns.append(_widest(reader.read([name]).column(0)))
+            if not pa.types.is_null(columns[-1].type):
+                files.setdefault(columns[-1].type, path)
+        if len(files) > 1:
+            (kind, path), (other, second) = list(files.items())[:2]
+            raise InputError(
+                f"column '{name}' is {kind} in {path} and {other} in {second}: write labels of one type"
+            )
+        kind = next(iter(files), pa.null())
+        return pa.chunked_array([part for column in columns for part in column.cast(kind).chunks], kind)
+
+
+def _widest(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if pa.types.is_integer(column.type):
+        return pc.cast(column, pa.int64(), safe=False)  # what is beyond becomes negative, which is refused
+    return pc.cast(column, pa.large_string()) if pa.types.is_string(column.type) else column
+
 
 def _open(path: Path) -> pq.ParquetFile:
-    try:
+    with _reading(path):
         return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say which file cannot be read: a damaged page shows only once it is decoded."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{path} is not a readable Parquet file ({reason}): write or copy it again"

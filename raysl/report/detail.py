@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from raysl.config import leaves
 from raysl.errors import InputError
 from raysl.report.records import KNN, RunRecord, has_best, is_run, is_sweep, read_run
-from raysl.report.sweeps import SweepRecord, read_sweep
+from raysl.report.sweeps import SweepRecord, TrialRecord, read_sweep
 from raysl.report.text import metric_text, paragraph, render, size, table, value_text
 
 _SUMMARY = ("data", "backbone", "method", "optimizer", "schedule", "train")
@@ -166,16 +167,31 @@ class SweepDetail:
     def _best_trials(self) -> str:
         objective = self.sweep.space["objective"]
         metric, sign = objective["metric"], 1.0 if objective["direction"] == "minimize" else -1.0
-        measured = [trial for trial in self.sweep.trials if metric in trial.last]
-        measured.sort(key=lambda trial: sign * trial.last[metric])
-        shown = measured[:_TRIALS_SHOWN]
+        values = {
+            trial.number: trial.last.get(metric) if trial.value is None else trial.value
+            for trial in self.sweep.trials
+        }
+
+        def rank(trial: TrialRecord) -> float:
+            value = values[trial.number]
+            return math.inf if value is None or math.isnan(value) else sign * value
+
+        trials = sorted(self.sweep.trials, key=rank)
+        shown = trials[:_TRIALS_SHOWN]
         made = table("trial", "state", "epochs", metric)
+        made.add_column("hyperparameters", overflow="fold")
         for trial in shown:
             made.add_row(
-                str(trial.number), trial.state, str(trial.epochs), metric_text(trial.last[metric], metric)
+                str(trial.number),
+                trial.state,
+                str(trial.epochs),
+                metric_text(values[trial.number], metric),
+                ", ".join(f"{key} {value_text(value)}" for key, value in trial.params.items()),
             )
-        more = len(self.sweep.trials) - len(shown)
-        return (render(made) if shown else "") + (f"\nand {more} more" if more and shown else "")
+        lines = [render(made)] if shown else []
+        lines += [f"and {len(trials) - len(shown)} more"] if len(trials) > len(shown) else []
+        lines += [f"trial {trial.number}, {trial.state}: {trial.reason}" for trial in shown if trial.reason]
+        return "\n".join(lines)
 
 
 def show_run(path: str | Path) -> RunDetail | SweepDetail:

@@ -1,10 +1,14 @@
-"""A sweep as its directory tells it; the ledger itself is only read by who drives the sweep."""
+"""A sweep as its directory tells it; the ledger itself is only read by who drives the sweep.
+
+Why and with which hyperparameters a trial ended, the sweep writes for us into `trials.json`.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,13 @@ class TrialRecord:
 
     Args:
         number: of the trial.
-        state: of its run.
+        state: as the sweep has it: running, pruned, complete or `failed (cause)`; else that of its run.
         epochs: completed epochs.
         best_knn: best online k-NN accuracy, in percent.
         last: its last metrics.
+        value: the objective, where the sweep says so.
+        params: its hyperparameters, where the sweep says so.
+        reason: why it ended, for people, where the sweep says so.
     """
 
     number: int
@@ -33,6 +40,9 @@ class TrialRecord:
     epochs: int
     best_knn: float | None
     last: dict[str, float]
+    value: float | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,29 @@ def read_sweep(path: Path) -> SweepRecord:
         values = yaml.parse(file.read_text(encoding="utf-8"), str(file))
         space, base = values["space"], values["base"]
         space["trials"], base["method"]["name"]
-        trials = [_trial(trial) for trial in trial_paths(path)]
+        runs = {int(trial.name): _trial(trial) for trial in trial_paths(path)}
+        for entry in _entries(path):
+            runs[int(entry["number"])] = _merged(entry, runs.get(int(entry["number"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read: {type(error).__name__}: {error}") from None
-    return SweepRecord(path, space, base, _state(path), trials)
+    return SweepRecord(path, space, base, _state(path), [runs[number] for number in sorted(runs)])
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Return what the sweep wrote about its trials: nothing before one has ended."""
+    file = path / "trials.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
+
+
+def _merged(entry: dict[str, Any], run: TrialRecord | None) -> TrialRecord:
+    state, cause = str(entry["state"]), str(entry["cause"])
+    params, reason, value = dict(entry["params"]), str(entry["reason"]), entry["value"]
+    run = run or TrialRecord(int(entry["number"]), state, int(entry["epoch"]), None, {})
+    if state == "running":  # the run itself knows more: it may have gone on, or been interrupted
+        return replace(run, params=params)
+    if state == "failed":
+        state = f"failed ({cause})"
+    return replace(run, state=state, epochs=int(entry["epoch"]), value=value, params=params, reason=reason)
 
 
 def _trial(path: Path) -> TrialRecord:

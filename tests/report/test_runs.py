@@ -143,6 +143,48 @@ def test_show_tells_the_best_trials_of_a_sweep_first(runs: Path) -> None:
     assert json.loads(json.dumps(detail.to_dict()))["states"] == {"completed": 3, "pruned": 1}
 
 
+def test_show_tells_of_trials_what_the_sweep_says(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path / "sweep", [0.5, 1.5, 1.0, 0.7])
+    status = {"state": "stopped", "cause": "not continued", "pid": 1, "host": "elsewhere", "time": 1.0}
+    (sweep / "trials/2/status.json").write_text(json.dumps(status))
+    (sweep / "trials/3/status.json").write_text(json.dumps(status | {"state": "interrupted"}))
+
+    def entry(number: int, state: str, cause: str, reason: str, value: float | None) -> dict[str, object]:
+        params = {"optimizer.lr": 0.25 * number}
+        fields = {"number": number, "state": state, "cause": cause, "reason": reason, "value": value}
+        return {**fields, "params": params, "epoch": 4}
+
+    entries = [
+        entry(0, "complete", "complete", "", 99.5),
+        entry(2, "pruned", "pruned", "below the median of 2 trials", None),
+        entry(3, "running", "", "", None),
+        entry(4, "failed", "nan", "the loss is not a number", None),
+    ]
+    (sweep / "trials.json").write_text(json.dumps(entries))
+    detail = show_run(sweep)
+    assert isinstance(detail, SweepDetail)
+    text = detail.to_text()
+    cells = [line.split() for line in text.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in cells] == ["0", "1", "3", "2", "4"]  # the best first
+    rows = {int(row[0]): row for row in cells}
+    assert rows[0][1:] == ["complete", "4", "99.50", "optimizer.lr", "0"]
+    assert rows[1][1:3] == ["completed", "20"]
+    assert rows[2][1] == "pruned"
+    assert rows[2][-2:] == ["optimizer.lr", "0.5"]
+    assert rows[3][1:3] == ["interrupted", "20"]
+    assert rows[4][1:] == ["failed", "(nan)", "4", "–", "optimizer.lr", "1"]
+    assert "trial 2, pruned: below the median of 2 trials" in text
+    assert "trial 4, failed (nan): the loss is not a number" in text
+    assert detail.to_dict()["trials"][4]["reason"] == "the loss is not a number"
+
+
+def test_a_damaged_account_of_trials_is_named(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path / "sweep", [1.0])
+    (sweep / "trials.json").write_text('[{"number": 0}]')
+    with pytest.raises(InputError, match="cannot be read"):
+        show_run(sweep)
+
+
 def test_show_says_why_a_run_failed(tmp_path: Path) -> None:
     status = {"state": "stopped", "cause": "collapse", "detail": "the embeddings are all alike"}
     text = show_run(make_run(tmp_path / "run", curve(1, 1.0), epochs=9, status=status)).to_text()
