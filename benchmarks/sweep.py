@@ -28,11 +28,14 @@ from typing import Any
 
 import psutil
 
+from raysl.config import build, yaml
 from raysl.train.checkpoint import latest
 from raysl.train.rundir import RunDirectory
 from raysl.tune.entry import Entry
 from raysl.tune.lease import Lease
 from raysl.tune.ledger import Ledger
+from raysl.tune.resolve import Space
+from raysl.tune.space import SpaceConfig
 
 _MARK = "RAYSL_BENCHMARK"
 _WATCH_S = 120.0
@@ -96,12 +99,10 @@ class Driver:
         lease = Lease(self.path / "lease.json")
         lease.take()
         try:
-            from raysl.config import build, yaml
-            from raysl.tune.space import SpaceConfig
-
-            text = (self.path / "space.yaml").read_text(encoding="utf-8")
-            space = build(SpaceConfig, yaml.parse(text, "space.yaml")["space"])
-            return Ledger(self.path / "study.log", space.name, space.objective.direction, lease).trials
+            facts = yaml.parse((self.path / "space.yaml").read_text(encoding="utf-8"), "space.yaml")
+            space = Space(build(SpaceConfig, facts["space"]))
+            direction = space.config.objective.direction
+            return Ledger(self.path / "study.log", facts["study"], direction, space.epochs, lease).trials
         finally:
             lease.release()
 
@@ -199,6 +200,7 @@ def kills(driver: Driver, count: int, choice: random.Random) -> int:
         [] if [e.number for e in entries] == list(range(len(entries))) else ["numbers are not contiguous"]
     )
     wrong += [f"trial {e.number}: still running" for e in entries if e.state == "running"]
+    wrong += [f"trial {e.number}: failed ({e.cause}: {e.reason})" for e in entries if e.state == "failed"]
     wrong += [f"trial {n}: parameters changed" for n in seen if entries[n].params != seen[n]]
     for trial, rows in driver.rows().items():
         epochs = [row["epoch"] for row in rows]

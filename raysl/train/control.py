@@ -18,13 +18,13 @@ class Control:
         if world_size() > 1 and dist.get_backend() != "gloo":
             self._group = dist.new_group(backend="gloo")
 
-    def any(self, mine: bool) -> bool:
-        """Return whether any worker says yes. Every worker must ask."""
+    def any(self, *mine: bool) -> tuple[bool, ...]:
+        """Return for each question whether any worker says yes. Every worker must ask them all."""
         if world_size() == 1:
             return mine
-        votes = torch.tensor([int(mine)])
+        votes = torch.tensor([int(vote) for vote in mine])
         dist.all_reduce(votes, group=self._group)
-        return bool(votes.item())
+        return tuple(bool(vote) for vote in votes)
 
     def from_first(self, value: Any) -> Any:
         """Return the first worker's value on every worker. Every worker must ask."""

@@ -23,6 +23,7 @@ from raysl.train.config import RunConfig
 from raysl.train.events import EventWriter
 from raysl.train.session import Session, TrainData
 
+_KNN = "eval/knn_top1"
 Measured = tuple[dict[str, float], tuple[str, str] | None]
 
 
@@ -45,6 +46,32 @@ def wants_knn(config: RunConfig, data: TrainData) -> bool:
             "lower it or raise diagnostics.knn_bank"
         )
     return wanted
+
+
+def check_best(config: RunConfig, data: TrainData) -> None:
+    """Refuse to keep the best checkpoint by a metric that the run will not measure.
+
+    Without k-NN accuracy the default finds no best; the latest are kept.
+
+    Raises:
+        InputError: names the metrics there are.
+    """
+    best = config.checkpoint.best
+    known = ["diag/rankme", "diag/embedding_std"]
+    if wants_knn(config, data):
+        known.insert(0, _KNN)
+    if best is not None and best not in {*known, _KNN}:
+        raise InputError(
+            f"checkpoint.best = {best}: not measured as a metric whose highest is best; "
+            f"use {', '.join(known)} or null"
+        )
+
+
+def broken_weights(session: Session) -> tuple[str, str] | None:
+    """Return the cause and description when a weight or buffer is not finite, None when all are."""
+    if _finite(session.method.state_dict().values()):
+        return None
+    return "nan", "the last step left weights that are not finite; lower the learning rate"
 
 
 class Diagnostics:
@@ -88,8 +115,8 @@ class Diagnostics:
         metrics = {"diag/embedding_std": std, "diag/rankme": rank}
         if events is not None:
             events.histogram("diag/spectrum", epoch, np.log10(spectrum.cpu().numpy() + 1e-12))
-        if not _finite(self.session.method.state_dict().values()):
-            return metrics, ("nan", "the last step left weights that are not finite; lower the learning rate")
+        if (broken := broken_weights(self.session)) is not None:
+            return metrics, broken
         cause = collapse_cause(std=std, rank=rank) if self.config.diagnostics.collapse else None
         if cause is not None:
             return metrics, cause
@@ -98,7 +125,7 @@ class Diagnostics:
             accuracy = self._knn_top1(self.bank)
             if accuracy is None:
                 return metrics, ("inf", "features of held-out images are not finite; lower the learning rate")
-            metrics["eval/knn_top1"] = accuracy
+            metrics[_KNN] = accuracy
         return metrics, None
 
     def _knn_top1(self, bank: Decoded) -> float | None:

@@ -21,9 +21,10 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raysl.errors import InputError, Interrupted, RayslError, TrainingStopped
-from raysl.train.config import LaunchConfig, RunConfig
-from raysl.train.loop import Context, StepNews, epochs
+from raysl.errors import Fenced, InputError, Interrupted, RayslError, TrainingStopped
+from raysl.train.config import RunConfig
+from raysl.train.context import Context, StepNews
+from raysl.train.loop import epochs
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import TrainData
 
@@ -89,8 +90,7 @@ def launch(
         RayslError: workers kept dying, or could not be started in time.
     """
     settings = config.launch
-    gpus = _gpus_per_worker(settings)
-    require_room(settings, gpus)
+    gpus = require_room(config)
     board = _Board.remote()  # type: ignore[attr-defined]
     # Workers have a working directory of their own.
     there = RunDirectory(run.path.absolute())
@@ -123,26 +123,41 @@ def launch(
         shutil.rmtree(run.path / ".ray_train", ignore_errors=True)
 
 
-def require_room(settings: LaunchConfig, gpus_per_worker: float) -> None:
+def require_room(config: RunConfig) -> float:
     """Refuse a job that the connected cluster can never hold.
+
+    Returns:
+        GPUs of each worker.
 
     Raises:
         InputError: says what is wanted and what there is.
     """
-    there = ray.cluster_resources()
-    wanted = {"CPU": settings.cpus_per_worker * settings.workers, "GPU": gpus_per_worker * settings.workers}
+    settings, there = config.launch, ray.cluster_resources()
+    gpus = _gpus_per_worker(config, there.get("GPU", 0.0))
+    wanted = {"CPU": settings.cpus_per_worker * settings.workers, "GPU": gpus * settings.workers}
     for kind, amount in wanted.items():
         if amount > there.get(kind, 0.0):
             raise InputError(
                 f"launch.workers = {settings.workers}: wants {amount:g} {kind}s, but the cluster has "
                 f"{there.get(kind, 0.0):g}; use fewer workers or less per worker"
             )
+    if settings.backend == "nccl" and not gpus:
+        raise InputError("launch.backend = nccl: needs GPUs, but the workers have none; use gloo or auto")
+    return gpus
 
 
-def _gpus_per_worker(settings: LaunchConfig) -> float:
-    if settings.gpus_per_worker is not None:
-        return settings.gpus_per_worker
-    return 1.0 if ray.cluster_resources().get("GPU", 0.0) >= 1.0 else 0.0
+def _gpus_per_worker(config: RunConfig, there: float) -> float:
+    device, asked = config.train.device, config.launch.gpus_per_worker
+    if device == "cpu":
+        return 0.0
+    if device == "cuda" and asked is not None and asked < 1.0:
+        raise InputError(
+            f"launch.gpus_per_worker = {asked:g}: train.device = cuda needs 1 or more; "
+            "leave it out, or use train.device auto or cpu"
+        )
+    if asked is not None:
+        return asked
+    return 1.0 if device == "cuda" or there >= 1.0 else 0.0
 
 
 def _trainer(job: _Job, gpus: float) -> TorchTrainer:
@@ -183,6 +198,10 @@ def _work(given: dict[str, Any]) -> None:
     if post is not None:
         context = replace(context, stop=post.stop_asked, on_step=post.set_news)
     try:
+        # A group that was started again must not take back what a newer attempt took from the one before,
+        # nor try again what is the user's to put right.
+        if isinstance(ray.get(job.board.outcome.remote()), Fenced | InputError):
+            return
         if first:
             ray.get(job.board.end.remote(None))
         for report in epochs(job.config, context):
@@ -190,7 +209,7 @@ def _work(given: dict[str, Any]) -> None:
     except RayslError as outcome:
         if first:
             ray.get(job.board.end.remote(outcome))
-        # These two every worker raises together; after any other the workers have to start again.
+        # These two every worker raises together; after any other the workers may be waiting for this one.
         if not isinstance(outcome, TrainingStopped | Interrupted):
             raise
     finally:
@@ -226,4 +245,4 @@ def _root_cause(error: BaseException) -> str:
     """Return the first line that says what went wrong, from inside Ray's wrapping."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "Error" in line or "died" in line or "Timeout" in line]
-    return (telling or lines or [type(error).__name__])[-1] + f" (process {os.getpid()})"
+    return (telling or lines or [type(error).__name__])[-1]

@@ -15,78 +15,24 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 
-import torch
 from torch import Tensor
 
-from raysl.errors import Fenced, Interrupted, RayslError, TrainingStopped
+from raysl.errors import Fenced, InputError, Interrupted, RayslError, TrainingStopped
 from raysl.models.parallel import rank
 from raysl.train import checkpoint
 from raysl.train.checkpoint import Position
 from raysl.train.config import RunConfig
+from raysl.train.context import Context, Report, StepNews
 from raysl.train.control import Control
-from raysl.train.diagnostics import Diagnostics
+from raysl.train.diagnostics import Diagnostics, broken_weights
 from raysl.train.events import EventWriter
+from raysl.train.fingerprint import changed_data
 from raysl.train.means import Means
-from raysl.train.rundir import RunDirectory
-from raysl.train.session import Session, TrainData
+from raysl.train.session import Session
 
 log = logging.getLogger("raysl")
-
-
-@dataclass(frozen=True)
-class Report:
-    """The end of an epoch.
-
-    Args:
-        epoch: completed epochs, from 1.
-        metrics: scalars by tag (`train/loss`, `eval/knn_top1`, `diag/rankme`, `perf/images_per_s`, ...).
-    """
-
-    epoch: int
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class StepNews:
-    """How far an epoch is, for a progress bar.
-
-    Args:
-        epoch: the epoch under way, from 1.
-        step: steps done in it.
-        steps: steps it has.
-        loss: the loss of the last step that was looked at.
-        images_per_s: images of the global batch per second since the epoch began.
-    """
-
-    epoch: int
-    step: int
-    steps: int
-    loss: float
-    images_per_s: float
-
-
-@dataclass(frozen=True)
-class Context:
-    """Where and for whom a worker trains.
-
-    Args:
-        run: the run directory; only the first worker writes to it.
-        data: decoded images.
-        device: where this worker computes.
-        fence: the attempt's number; the first worker takes the next one when not given.
-        stop: asked at every step; yes on any worker makes all save and raise `Interrupted`.
-        on_step: told after every step on the first worker.
-    """
-
-    run: RunDirectory
-    data: TrainData
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    fence: int | None = None
-    stop: Callable[[], bool] = lambda: False
-    on_step: Callable[[StepNews], None] | None = None
 
 
 def epochs(config: RunConfig, context: Context) -> Iterator[Report]:
@@ -103,6 +49,7 @@ def epochs(config: RunConfig, context: Context) -> Iterator[Report]:
         TrainingStopped: the loss is NaN or infinite, or the embeddings have collapsed.
         Interrupted: `context.stop` said yes; the state is saved.
         Fenced: a newer attempt has taken the run over.
+        InputError: the run began on other images.
     """
     loop = _Loop(config, context)
     try:
@@ -145,6 +92,10 @@ class _Loop:
         self.first_step_time: float | None = None
         self.looked_at = math.nan
         self.last_metrics: dict[str, float] = {}
+        # All together, so that no worker waits for one that has left.
+        changed = changed_data(context.run, self.fence, context.data) if self.first else None
+        if (changed := self.control.from_first(changed)) is not None:
+            raise InputError(changed)
 
     @property
     def complete(self) -> bool:
@@ -168,18 +119,17 @@ class _Loop:
                 self._record(metrics)
             interval, _ = self.config.checkpoint.interval()
             every = interval is not None and self.position.epoch % interval == 0
-            if self.complete or every or self._save_is_due():
+            if self.complete or every or self.control.any(self._save_is_due())[0]:
                 self._save()
             if fresh:
                 yield Report(self.position.epoch, metrics)
-            if not self.complete and self.control.any(self.context.stop()):
+            if not self.complete and self.control.any(self.context.stop())[0]:
                 self._interrupt()
 
     def _resume(self) -> None:
         state = None
         if self.first:
-            rows = self.run_dir.metrics()
-            self.recorded = rows[-1]["epoch"] if rows else 0
+            self.recorded = self.run_dir.recorded()
             with self.run_dir.writing(self.fence):
                 found = checkpoint.recover(self.run_dir.checkpoints)
             state = checkpoint.load(found) if found else None
@@ -217,11 +167,12 @@ class _Loop:
                 self.context.on_step(news)
             if self.position.step == plan.steps_per_epoch:
                 continue
-            if self.control.any(self.context.stop()):
+            stop, save = self.control.any(self.context.stop(), self._save_is_due())
+            if stop or save:
                 self._check(pending)
+            if stop:
                 self._interrupt()
-            if self._save_is_due():
-                self._check(pending)
+            if save:
                 self._save()
         self._check(pending)
         seconds = time.monotonic() - began
@@ -258,10 +209,13 @@ class _Loop:
         self.recorded = epoch
 
     def _save_is_due(self) -> bool:
+        """Ask the clock, the first worker's alone: with clocks of their own, workers would part ways."""
         _, seconds = self.config.checkpoint.interval()
-        return seconds is not None and time.monotonic() - self.last_save >= seconds
+        return self.first and seconds is not None and time.monotonic() - self.last_save >= seconds
 
     def _save(self) -> None:
+        if (broken := broken_weights(self.session)) is not None:
+            raise TrainingStopped(*broken, self.position.epoch)
         if self.first:
             folder, keep = self.run_dir.checkpoints, self.config.checkpoint
             state = self.session.state(self.position, self.means.sums, self.last_metrics)

@@ -17,10 +17,12 @@ from raysl.errors import InputError, TrainingStopped
 from raysl.methods.base import Plan
 from raysl.train import checkpoint
 from raysl.train.config import RunConfig
-from raysl.train.diagnostics import wants_knn
+from raysl.train.context import Context
+from raysl.train.devices import choose_device
+from raysl.train.diagnostics import check_best, wants_knn
 from raysl.train.environment import describe_environment
 from raysl.train.interrupts import stop_on_signals
-from raysl.train.loop import Context, epochs
+from raysl.train.loop import epochs
 from raysl.train.progress import ProgressView
 from raysl.train.rundir import RunDirectory, write_atomically
 from raysl.train.schedules import describe, make_plan
@@ -86,7 +88,7 @@ def prepare(config: RunConfig) -> Prepared:
     """Load a run's data and check everything that can be checked before it starts.
 
     Raises:
-        InputError: data, sizes, schedules or metrics that cannot be had.
+        InputError: data, sizes, schedules, metrics or a device that cannot be had.
     """
     workers, batch = config.launch.workers, config.train.batch_size
     if batch % workers:
@@ -95,11 +97,14 @@ def prepare(config: RunConfig) -> Prepared:
             f"train.batch_size = {batch}: does not divide among launch.workers = {workers}; "
             f"use {' or '.join(str(size) for size in (low, high) if size)}"
         )
+    if workers == 1:
+        choose_device(config)
     train, selection = load_training(config.data)
     data = TrainData(train, selection)
     plan = make_plan(config, len(train))
     # Built here once, so that what cannot be built is refused before anything is started.
     session = Session(config, data, torch.device("cpu"))
+    check_best(config, data)
     lines = [
         f"{config.data.source}: {len(train)} images to train on, {len(selection)} held out for selection"
     ]
@@ -130,6 +135,12 @@ def pretrain(
         Interrupted: a signal came; the state is saved.
     """
     config, run = prepared.config, RunDirectory(path)
+    # Both before anything is written there.
+    run.refuse_foreign()
+    if config.launch.workers > 1:
+        from raysl.train.launch import require_room
+
+        require_room(config)
     with run.lock():
         continued = run.prepare(config)
         if not continued or not (run.path / "environment.json").exists():
@@ -170,14 +181,10 @@ def _here(
 ) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
-    wanted = prepared.config.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("train.device = cuda: this process sees no GPU; use auto or cpu")
-    cuda = wanted != "cpu" and torch.cuda.is_available()
     context = Context(
         run=run,
         data=prepared.data,
-        device=torch.device("cuda" if cuda else "cpu"),
+        device=choose_device(prepared.config),
         stop=stop,
         on_step=view.step,
     )

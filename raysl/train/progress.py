@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from raysl.train.loop import StepNews
+from raysl.train.context import StepNews
 
 
 class ProgressView:

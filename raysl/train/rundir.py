@@ -1,6 +1,7 @@
 """The run directory: the only interface between commands.
 
-    config.yaml  environment.json  metrics.jsonl  status.json  checkpoints/  tensorboard/  evaluation/
+    config.yaml  environment.json  data.json  metrics.jsonl  status.json
+    checkpoints/  tensorboard/  evaluation/
 
 Two guards keep it whole. A *lock* (one process at a time) is held by whoever drives the run. A *fence* (a
 number that only grows) is carried by whoever computes it: each attempt takes a larger number, and a process
@@ -81,6 +82,11 @@ class RunDirectory:
         file = self.path / "config.yaml"
         if file.exists():
             before = self.config()
+            recorded = self.recorded()
+            if config.train.epochs < recorded:
+                raise InputError(
+                    f"{self.path}: has {recorded} epochs already; give train.epochs >= {recorded}"
+                )
             changed = difference(before.identity(), config.identity())
             if changed:
                 raise InputError(
@@ -90,13 +96,21 @@ class RunDirectory:
             if before != config:
                 write_atomically(file, yaml.dump(config.to_dict()))
             return True
-        if self.path.is_dir() and any(
-            entry for entry in self.path.iterdir() if not entry.name.startswith(".")
-        ):
-            raise InputError(f"{self.path}: not empty and not a run directory; choose another --name")
+        self.refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(file, yaml.dump(config.to_dict()))
         return False
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that holds something else than a run, before anything is written into it.
+
+        Raises:
+            InputError: it does.
+        """
+        if (self.path / "config.yaml").exists() or not self.path.is_dir():
+            return
+        if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            raise InputError(f"{self.path}: not empty and not a run directory; choose another --name")
 
     def config(self) -> RunConfig:
         """Return the run's resolved config."""
@@ -195,6 +209,11 @@ class RunDirectory:
             raise InputError(
                 f"{file}: damaged, a line is not a report ({error}); put it right or remove it"
             ) from None
+
+    def recorded(self) -> int:
+        """Return the number of epochs on record."""
+        rows = self.metrics()
+        return int(rows[-1]["epoch"]) if rows else 0
 
     def append_metrics(self, fence: int, row: Mapping[str, Any]) -> None:
         """Add one report, durably; a torn last line is cut off first.

@@ -6,6 +6,7 @@ writes it to the ledger before it lets Tune act.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from raysl.errors import InputError
 from raysl.tune.entry import Entry
+from raysl.tune.lease import LeaseLostError
 from raysl.tune.ledger import Ledger
 from raysl.tune.messages import End, Launch, Row
 from raysl.tune.resolve import Space
@@ -72,7 +74,7 @@ class Bridge:
         suggested.
         """
         if self.stopped():
-            self.stop_file.touch()
+            self._stop_trials()
         if self.fatal is not None or self.stopped():
             return Answer.LATER if self.live else Answer.NEVER
         if len(self.live) >= self.slots:
@@ -102,9 +104,12 @@ class Bridge:
         return launch
 
     def receive(self, key: str, number: int, fence: int, message: Row | End) -> bool:
-        """Put a message on record and return whether the trial stops here."""
+        """Put a message on record and return whether the trial stops here; its slot is free if so."""
         launch = self.live.get(key)
-        if launch is None or (launch.number, launch.fence) != (number, fence) or self.fatal is not None:
+        if launch is None:
+            return True
+        if (launch.number, launch.fence) != (number, fence) or self.fatal is not None:
+            self._release(key, launch)
             return True
         try:
             ended = self._end(launch, message) if isinstance(message, End) else self._row(launch, message)
@@ -114,17 +119,19 @@ class Bridge:
         if self.standby is not None:
             self.standby.warm()
         if ended:
-            self._give_back(launch, lost=False)
-            del self.live[key]
-            self.changed(self.ledger.trials[number])
-        else:
-            self.changed(None)
+            self._release(key, launch)
+        entry = self.ledger.trials[number]
+        # An attempt that was interrupted has ended, but its trial has not.
+        self.changed(None if entry.state == "running" else entry)
         return ended
 
     def lost(self, key: str, cause: str, detail: str) -> None:
         """Take note that the process behind a key is gone; once, however often it is said."""
         launch = self.live.pop(key, None)
-        if launch is None or self.fatal is not None:
+        if launch is None:
+            return
+        if self.fatal is not None:
+            self._give_back(launch, lost=True)
             return
         try:
             again = self.ledger.died(launch.number, cause, detail, attempts=self.space.config.attempts)
@@ -145,15 +152,7 @@ class Bridge:
         self.ledger.report(
             launch.number, row.epoch, value, row.metrics, fence=launch.fence, at=row.time, decision=decision
         )
-        if value is not None and not math.isfinite(value):
-            self.ledger.fail(launch.number, "nan" if math.isnan(value) else "inf", decision.reason)
-        elif row.epoch >= self.space.epochs:
-            self.ledger.complete(launch.number)
-        elif decision.stop:
-            self.ledger.prune(launch.number, decision.reason)
-        else:
-            return False
-        return True
+        return self.ledger.conclude(launch.number)
 
     def _ask_rule(self, number: int, epoch: int, value: float | None) -> Decision:
         curves = self.ledger.curves()
@@ -183,6 +182,19 @@ class Bridge:
         if self.standby is not None:
             self.standby.give_back(launch, lost=lost)
 
+    def _release(self, key: str, launch: Launch) -> None:
+        del self.live[key]
+        self._give_back(launch, lost=False)
+
+    def _stop_trials(self) -> None:
+        self.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        self.stop_file.touch()
+
     def _give_up(self, error: Exception) -> Answer:
         self.fatal = error
+        # Where the lease is lost, the file would stop the trials of the driver that has it now.
+        if not isinstance(error, LeaseLostError):
+            # A disk that is full may be what the error is about; trials then stop at their next report.
+            with contextlib.suppress(OSError):
+                self._stop_trials()
         return Answer.LATER if self.live else Answer.NEVER

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import socket
 import threading
 import time
@@ -100,10 +101,14 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._released.wait(self._beat_s):
-            with self._locked() as file:
-                if _read(file).get("token") != self._token:
-                    return
-                self._write(file)
+            try:
+                with self._locked() as file:
+                    if _read(file).get("token") != self._token:
+                        return
+                    self._write(file)
+            except (OSError, InputError):
+                # A full disk or a slow file system; there are many beats to an expiry, so the next one tries.
+                continue
 
     def _write(self, file: IO[str]) -> None:
         me = psutil.Process()
@@ -115,15 +120,16 @@ class Lease:
             "token": self._token,
             "beat": time.time(),
         }
+        # In place, so that a disk that is full leaves the last beat as it is.
         file.seek(0)
-        file.truncate()
         file.write(json.dumps(facts))
+        file.truncate()
         file.flush()
 
     @contextmanager
     def _locked(self) -> Iterator[IO[str]]:
         """Hold the file for a moment: reading, deciding and writing are one act."""
-        with open(self._path, "a+", encoding="utf-8") as file:
+        with open(self._path, "r+", encoding="utf-8", opener=_open_or_make) as file:
             deadline = time.monotonic() + 5.0
             while True:
                 try:
@@ -136,6 +142,10 @@ class Lease:
                         ) from None
                     time.sleep(0.01)
             yield file
+
+
+def _open_or_make(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o644)
 
 
 def _read(file: IO[str]) -> dict[str, Any]:

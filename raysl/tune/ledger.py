@@ -45,6 +45,7 @@ class Ledger:
         where: path of the journal file, or a database URL.
         name: name of the study.
         direction: `maximize` or `minimize`.
+        epochs: epochs of a whole trial.
         lease: the sweep's lease, already taken.
 
     Raises:
@@ -52,8 +53,8 @@ class Ledger:
         RayslError: the journal is damaged before its last line.
     """
 
-    def __init__(self, where: str | Path, name: str, direction: Direction, lease: Lease) -> None:
-        self._lease = lease
+    def __init__(self, where: str | Path, name: str, direction: Direction, epochs: int, lease: Lease) -> None:
+        self._lease, self._epochs = lease, epochs
         self._storage = open_storage(where)
         self._study = open_study(self._storage, name, direction)
         self._study_id = self._storage.get_study_id_from_name(name)
@@ -133,6 +134,27 @@ class Ledger:
         self._attribute(entry, f"report:{epoch:05d}", asdict(report))
         entry.reports.append(report)
 
+    def conclude(self, number: int) -> bool:
+        """End a trial if its last report says so, and return whether it did.
+
+        An objective that is not finite fails the trial, its last epoch completes it, and the stopping rule
+        prunes it, in this order.
+        """
+        entry = self._running(number)
+        if not entry.reports:
+            return False
+        last = entry.reports[-1]
+        if last.value is not None and not math.isfinite(last.value):
+            cause = "nan" if math.isnan(last.value) else "inf"
+            self.fail(number, cause, f"the objective is {last.value} at epoch {last.epoch}")
+        elif last.epoch >= self._epochs:
+            self.complete(number)
+        elif last.stop is not None:
+            self.prune(number, last.stop)
+        else:
+            return False
+        return True
+
     def complete(self, number: int) -> None:
         """End a trial whose last epoch is on record; its value is the objective there."""
         entry = self._running(number)
@@ -193,14 +215,14 @@ class Ledger:
         _apply_end(entry, end)
 
     def _settle(self, entry: Entry) -> None:
-        """Finish what a crash cut off: an end without its state, a stop that was not carried out."""
+        """Finish what a crash cut off: an end without its state, a last report without its end."""
         if entry.state != "running":
             return
         trial = self._study.get_trials(deepcopy=False)[entry.number]
         if "end" in trial.user_attrs:
             self._finish(entry, trial.user_attrs["end"])
-        elif entry.reports and entry.reports[-1].stop is not None:
-            self.prune(entry.number, entry.reports[-1].stop)
+        else:
+            self.conclude(entry.number)
 
     def _attribute(self, entry: Entry, key: str, value: Any) -> None:
         self._lease.check()

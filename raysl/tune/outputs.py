@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,23 @@ def write_best(directory: Path, space: Space, best: Entry, trials: Sequence[Entr
     values = space.run_config(best.params).to_dict()
     write_atomically(path, "".join(f"# {line}\n" for line in lines) + yaml.dump(values))
     return path
+
+
+def write_trials(directory: Path, trials: Sequence[Entry]) -> None:
+    """Write the summary of the ledger that `raysl show` reads: `trials.json`, one object for each trial."""
+    rows = [
+        {
+            "number": entry.number,
+            "state": entry.state,
+            "cause": entry.cause,
+            "reason": "" if entry.state == "complete" else entry.reason,
+            "params": entry.params,
+            "value": entry.value,
+            "epoch": entry.epoch,
+        }
+        for entry in trials
+    ]
+    write_atomically(directory / "trials.json", json.dumps(rows, indent=1))
 
 
 def write_hparams(directory: Path, trials: Sequence[Entry]) -> None:

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 
 from raysl.errors import Fenced, InputError, Interrupted, TrainingStopped
+from raysl.train.context import Context
+from raysl.train.devices import choose_device
 from raysl.train.environment import describe_environment
-from raysl.train.loop import Context, epochs
+from raysl.train.loop import epochs
 from raysl.train.rundir import RunDirectory, write_atomically
 from raysl.train.session import TrainData
 from raysl.tune.messages import End, Launch, Row
@@ -103,7 +105,7 @@ class TrialRunner:
         context = Context(
             run=self._run,
             data=self._data,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            device=choose_device(launch.config),
             fence=launch.fence,
             stop=Path(launch.stop_file).exists,
         )

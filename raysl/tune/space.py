@@ -9,13 +9,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from raysl.config import SEARCH_SPACES, Config, build, leaves, merge, nested
+from raysl.errors import InputError
 from raysl.tune.expression import Expression
 
 Scalar = bool | int | float | str | None
-When = dict[str, Scalar | list[Scalar]]
+When = dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1)]]
 _WHEN = (
     "Searched only where these keys have these values (one, or one of a list); keys come earlier in the file."
 )
+_NOT_SEARCHED = {
+    "data": "the images are decoded once and shared by all trials",
+    "train.epochs": "trials are compared epoch by epoch; set epochs",
+    "schedule.horizon": "it goes with the epochs, which all trials share; set it for all",
+    "launch": "it says where a trial runs, not what it learns; set it for all",
+    "checkpoint": "it does not change what a trial learns; set it for all",
+    "diagnostics": "it changes how trials are measured, not what they learn; set it for all",
+}
 
 
 class FloatDomain(Config):
@@ -189,10 +198,9 @@ class SpaceConfig(Config):
         for key, domain in self.search.items():
             if key in fixed:
                 raise ValueError(f"{key} is both searched and overridden; keep one")
-            if key.startswith("data."):
-                raise ValueError(
-                    f"{key} cannot be searched: the images are decoded once and shared by all trials"
-                )
+            for part, why in _NOT_SEARCHED.items():
+                if f"{key}.".startswith(f"{part}."):
+                    raise ValueError(f"{key} cannot be searched: {why}")
             for other in domain.when:
                 if other in self.search and other not in seen:
                     raise ValueError(
@@ -207,14 +215,24 @@ def load_space(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
 
     A key of the space itself (`trials=8`, `search.method.mu.high=1`, `search.method.mu=null` to drop it)
     changes the space; any other is a key of the run's config, set in every trial and no longer searched.
+    `train.epochs=8` means `epochs=8`.
 
     Raises:
         InputError: one line per mistake.
     """
+    overrides = [
+        f"epochs={value}" if key.strip() == "train.epochs" and equals else text
+        for text in overrides
+        for key, equals, value in [text.partition("=")]
+    ]
     own = [text for text in overrides if text.partition("=")[0].split(".")[0] in SpaceConfig.model_fields]
     fixed = [text for text in overrides if text not in own]
     stem = {} if isinstance(source, Mapping) else {"name": Path(source).stem}
     values, origins = merge([source], [text for text in own if not text.startswith("search.")], SEARCH_SPACES)
+    for key in ("search", "overrides"):
+        if not isinstance(values.get(key) or {}, Mapping):
+            where = f"{origins[key]}: " if key in origins else ""
+            raise InputError(f"{where}{key} = {values[key]!r}: expected a mapping of keys to values")
     changes, _ = merge([], [text for text in own if text.startswith("search.")], SEARCH_SPACES)
     _change_search(values, changes.get("search", {}))
     if fixed:
@@ -244,7 +262,8 @@ def _change_search(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
             search[key] = change
         else:
             # Another type of domain has other fields, so nothing of the old one is kept.
-            old = search.get(key, {})
+            old = search.get(key)
+            old = old if isinstance(old, Mapping) else {}
             same = change.get("type", old.get("type")) == old.get("type")
             search[key] = {**(old if same else {}), **change}
     values["search"] = search

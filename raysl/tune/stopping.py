@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
+from raysl.errors import InputError
+from raysl.tune.resolve import Space
 from raysl.tune.space import StoppingConfig
 
 Curve = Mapping[int, float]
@@ -155,6 +157,38 @@ def build_rule(config: StoppingConfig, epochs: int, maximize: bool) -> Rule:
     if config.rule == "median":
         return MedianRule(epochs, config.min_epochs, config.min_trials, maximize)
     return NoStopping()
+
+
+def check_stopping(space: Space) -> str:
+    """Return the stopping rule in a few words.
+
+    Raises:
+        InputError: it could never act, or compares trials after epochs at which nothing is measured.
+    """
+    stopping, every, metric = (
+        space.config.stopping,
+        space.base.diagnostics.every,
+        space.config.objective.metric,
+    )
+    if stopping.rule == "none":
+        return "none"
+    if stopping.min_epochs >= space.epochs:
+        raise InputError(
+            f"stopping.min_epochs = {stopping.min_epochs}: trials have {space.epochs} epochs, so none could "
+            "be stopped; lower it, raise epochs, or set stopping.rule=none"
+        )
+    rule = build_rule(stopping, space.epochs, space.config.objective.direction == "maximize")
+    if not isinstance(rule, SuccessiveHalving):
+        return f"{stopping.rule} from epoch {stopping.min_epochs}"
+    rungs = rule.rungs()
+    shown = ", ".join(map(str, rungs))
+    # The first rung divides the others.
+    if metric.startswith("eval/knn") and rungs[0] % every:
+        raise InputError(
+            f"diagnostics.every = {every}: {metric} is not measured at epochs {shown}, where "
+            f"successive_halving compares trials; use diagnostics.every={rungs[0]}"
+        )
+    return f"{stopping.rule} at epochs {shown}"
 
 
 def _better(left: float, right: float, maximize: bool) -> bool:

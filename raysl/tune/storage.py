@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,8 @@ Direction = Literal["maximize", "minimize"]
 def repair_journal(path: Path) -> int:
     """Make a journal readable again after its writer was killed; only the holder of the lease may.
 
-    Cuts a last line that is not whole, which was never a record, and removes the lock its writer left behind.
+    Cuts what follows the last newline, which was never a record, and removes the lock its writer left behind.
+    A last line that is whole but unreadable was a record, which is lost: cut as well, with a warning.
 
     Returns:
         Bytes cut.
@@ -30,11 +32,14 @@ def repair_journal(path: Path) -> int:
     if not path.exists():
         return 0
     text = path.read_bytes()
-    whole = len(text)
-    while whole:
-        start = text.rfind(b"\n", 0, whole - 1) + 1
-        if text[whole - 1 : whole] == b"\n" and _is_json(text[start:whole]):
-            break
+    whole = text.rfind(b"\n") + 1
+    start = text.rfind(b"\n", 0, max(whole - 1, 0)) + 1
+    if whole and not _is_json(text[start:whole]):
+        logging.getLogger("raysl").warning(
+            "%s: its last line cannot be read and is cut (%d bytes at %d); what it recorded is lost, "
+            "so check the disk",
+            path, whole - start, start,
+        )  # fmt: skip
         whole = start
     if whole < len(text):
         with open(path, "r+b") as file:

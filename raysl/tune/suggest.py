@@ -4,8 +4,8 @@ Each suggestion is asked of a fresh sampler over a copy of the record in memory.
 it was given, the same question has the same answer after a crash, and what failures mean to a sampler is
 decided here alone:
 
-    complete                     its value at the last epoch
-    pruned                       its curve; TPE ranks it below complete trials, longer ones first
+    complete                     its value at the last epoch; feasible
+    pruned                       its curve; feasible; TPE ranks it below complete trials, longer ones first
     running                      TPE takes its neighbourhood as bad until it is known (constant liar)
     failed: nan, inf, collapse,  its parameters are to blame: infeasible, the more so the earlier it died;
             oom, error           TPE ranks it below all others, so later suggestions keep away from it
@@ -151,6 +151,9 @@ def distribution(domain: Domain) -> BaseDistribution:
 def _as_seen(entry: Entry, epochs: int) -> FrozenTrial:
     """Return a trial as a sampler is to see it."""
     state, value, attrs = TrialState.RUNNING, None, dict(entry.system_attrs)
+    if entry.state in {"complete", "pruned"}:
+        # Said outright: before Optuna 5, a trial that says nothing ranks below the infeasible ones.
+        attrs["constraints"] = [0.0]
     if entry.state == "complete":
         state, value = TrialState.COMPLETE, entry.value
     elif entry.state == "pruned":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysl.config import build, difference, yaml
+from raysl.config import build, difference, nearest, yaml
 from raysl.errors import InputError, Interrupted, RayslError
+from raysl.train.diagnostics import wants_knn
 from raysl.train.interrupts import stop_on_signals
 from raysl.train.pretrain import prepare
 from raysl.train.rundir import write_atomically
@@ -20,14 +22,16 @@ from raysl.tune.entry import Entry
 from raysl.tune.gang import Gang, living_nodes
 from raysl.tune.lease import Lease
 from raysl.tune.ledger import Ledger
-from raysl.tune.outputs import write_best, write_hparams
+from raysl.tune.outputs import write_best, write_hparams, write_trials
 from raysl.tune.resolve import Space
 from raysl.tune.space import Scalar, SpaceConfig
-from raysl.tune.stopping import build_rule
+from raysl.tune.stopping import build_rule, check_stopping
 from raysl.tune.view import SweepView, best_of, summary
 
 # What may change between two calls: none of it changes a trial.
 _FREE = ("concurrent", "attempts", "description", "warm_spare")
+_TAGS = {"eval/knn_top1", "diag/rankme", "diag/embedding_std", "train/loss"}
+_TAG_ROOMS = ("train/", "eval/", "diag/", "perf/")
 
 
 @dataclass(frozen=True)
@@ -101,19 +105,24 @@ def plan_sweep(config: SpaceConfig) -> SweepPlan:
     Raises:
         InputError: the space, a recipe or the data cannot be used, or the objective cannot be measured.
     """
-    space = Space(config)
-    prepared = prepare(space.base)
     metric = config.objective.metric
-    if metric.startswith("eval/knn") and any("k-NN is off" in line for line in prepared.lines):
+    if not metric.startswith(_TAG_ROOMS):
         raise InputError(
-            f"objective.metric = {metric!r}: needs labels and diagnostics.knn; choose diag/rankme without"
+            f"objective.metric = {metric!r}: expected a tag that starts with {', '.join(_TAG_ROOMS)}; "
+            f"{nearest(metric, _TAGS)}"
         )
-    stopping = config.stopping
+    space = Space(config)
+    stopping = check_stopping(space)
+    prepared = prepare(space.base)
+    if metric.startswith("eval/knn") and not wants_knn(space.base, prepared.data):
+        raise InputError(
+            f"objective.metric = {metric!r}: needs labels, held-out images and diagnostics.knn; "
+            "choose diag/rankme without"
+        )
     lines = [
         *prepared.lines,
         f"{config.trials} trials of {space.epochs} epochs; {config.objective.direction} {metric}; "
-        f"{config.sampler.name} seed {config.sampler.seed}; stopping: {stopping.rule}"
-        + (f" after {stopping.min_epochs} epochs" if stopping.rule != "none" else ""),
+        f"{config.sampler.name} seed {config.sampler.seed}; stopping: {stopping}",
         *(f"search {key}: {_domain(domain.to_dict())}" for key, domain in config.search.items()),
     ]
     return SweepPlan(space, prepared.data, lines)
@@ -145,11 +154,13 @@ def sweep(
     lease = Lease(root / "lease.json")
     lease.take()
     try:
-        _claim_directory(root, plan.space)
-        ledger = Ledger(config.ledger or root / "study.log", config.name, config.objective.direction, lease)
+        study = _claim_directory(root, plan.space)
+        where = config.ledger or root / "study.log"
+        ledger = Ledger(where, study, config.objective.direction, plan.space.epochs, lease)
         for line in plan.lines:
             say(line)
         _run(plan, root, ledger, say, loop)
+        write_trials(root, ledger.trials)
         write_hparams(root, ledger.trials)
         return _result(root, plan.space, ledger.trials)
     finally:
@@ -174,6 +185,12 @@ def _run(
     say(f"{slots} at a time, {gang.cpus:g} CPUs and {gang.gpus:g} GPUs each")
     rule = build_rule(config.stopping, space.epochs, config.objective.direction == "maximize")
     with SweepView(config, space.epochs, ledger.trials, say) as view, stop_on_signals() as asked:
+
+        def changed(ended: Entry | None) -> None:
+            view.update(ended)
+            if ended is not None:
+                write_trials(root, ledger.trials)
+
         bridge = Bridge(
             ledger,
             space,
@@ -181,7 +198,7 @@ def _run(
             root,
             slots,
             threads=max(1, int(gang.cpus)),
-            changed=view.update,
+            changed=changed,
             stopped=asked,
         )
         engine.run(bridge, gang, plan.data, loop)
@@ -220,11 +237,17 @@ def _check_directory(root: Path, space: Space) -> None:
         )
 
 
-def _claim_directory(root: Path, space: Space) -> None:
-    """Keep the space, and what its recipes said, with the sweep."""
+def _claim_directory(root: Path, space: Space) -> str:
+    """Keep the space, and what its recipes said, with the sweep; return the name of its study.
+
+    The name is no other sweep's, because a database may hold the studies of many.
+    """
     file = root / "space.yaml"
     if not file.exists():
-        write_atomically(file, yaml.dump({"space": space.config.to_dict(), "base": space.base.identity()}))
+        study = f"{space.config.name}-{uuid.uuid4().hex}"
+        facts = {"study": study, "space": space.config.to_dict(), "base": space.base.identity()}
+        write_atomically(file, yaml.dump(facts))
+    return str(yaml.parse(file.read_text(encoding="utf-8"), str(file))["study"])
 
 
 def _result(root: Path, space: Space, trials: Sequence[Entry]) -> SweepResult:

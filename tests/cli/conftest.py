@@ -24,6 +24,7 @@ class Ended:
 
     @property
     def json(self) -> Any:
+        assert self.out, self.err
         return json.loads(self.out)
 
 

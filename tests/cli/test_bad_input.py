@@ -48,7 +48,7 @@ def images(tmp_path: Path) -> Path:
         (["method.name=simlcr"], ["no method 'simlcr'; did you mean 'simclr'?"]),
         (["method.temprature=1"], ["method.temprature = 1: unknown key; did you mean 'temperature'?"]),
         (["optimizer.lr=fast"], ["optimizer.lr = 'fast': expected a valid number"]),
-        (["backbone.name=resnet19"], ["unknown backbone 'resnet19'; did you mean 'resnet18'?"]),
+        (["backbone.name=resnet19"], ["no such backbone; did you mean 'resnet18'?"]),
         (["schedule.name=step", "schedule.milestones=[30]"], ["so it would never act"]),
         (["train.device=cuda"], ["train.device = cuda: this process sees no GPU; use auto or cpu"]),
         (["--cluster", "nonsense", "launch.workers=2"], ["expected auto, local or HOST:PORT"]),
@@ -77,7 +77,7 @@ def test_pretrain_refuses_it(
         (["evaluate"], []),
         (["show", "absent"], ["absent"]),
         (["compare", "absent"], ["absent"]),
-        (["pretrain", "digits/simclr", "--nmae", "x"], ["no option --nmae; did you mean '--name'?"]),
+        (["pretrain", "digits/simclr", "--nmae", "x"], ["cannot take --nmae; did you mean '--name'?"]),
     ],
 )
 def test_commands_refuse_it(raysl: Commands, words: list[str], parts: list[str]) -> None:

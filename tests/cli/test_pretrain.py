@@ -50,7 +50,10 @@ def test_json_is_all_that_stdout_holds(raysl: Commands) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_dry_run_tells_the_plan_and_writes_nothing(raysl: Commands, workers: int) -> None:
+def test_a_dry_run_tells_the_plan_and_writes_nothing(
+    raysl: Commands, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(workers)))
     ended = raysl.pretrain("--dry-run", "--json", f"launch.workers={workers}", "schedule.warmup=50%")
     plan = ended.json
     assert (plan["epochs"], plan["batch_size"], plan["workers"]) == (3, 32, workers)

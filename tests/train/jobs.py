@@ -19,7 +19,8 @@ from torch.multiprocessing.spawn import spawn
 from raysl.data.sources import load_training
 from raysl.errors import RayslError
 from raysl.train.config import RunConfig
-from raysl.train.loop import Context, epochs
+from raysl.train.context import Context
+from raysl.train.loop import epochs
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import Session, TrainData
 from tests.train.made import METHODS, StopAfter, config, digits, train

@@ -16,7 +16,8 @@ from raysl.data.decoded import Decoded
 from raysl.data.sources import load_training
 from raysl.train import checkpoint
 from raysl.train.config import RunConfig
-from raysl.train.loop import Context, Report, epochs
+from raysl.train.context import Context, Report
+from raysl.train.loop import epochs
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import TrainData
 

@@ -17,7 +17,7 @@ from raysl.cluster.connect import ClusterInfo
 from raysl.config import yaml
 from raysl.errors import InputError, TrainingStopped
 from raysl.train.config import RunConfig
-from raysl.train.loop import StepNews
+from raysl.train.context import StepNews
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import TrainData
 from tests.train.jobs import UNDISTURBED, Done
@@ -154,4 +154,8 @@ def test_what_the_cluster_cannot_hold_is_refused_at_once(tmp_path: Path, ray_clu
     ):
         launched(config("launch.workers=4"), tmp_path / "run", digits())
     with pytest.raises(InputError, match=r"wants 2 GPUs, but the cluster has 0"):
-        launched(config("launch.workers=2", "launch.gpus_per_worker=1"), tmp_path / "gpus", digits())
+        launched(
+            config("launch.workers=2", "launch.gpus_per_worker=1", "train.device=auto"),
+            tmp_path / "gpus",
+            digits(),
+        )

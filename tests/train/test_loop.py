@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from raysl.train.context import Context, StepNews
 from raysl.train.events import EventWriter
-from raysl.train.loop import Context, StepNews, epochs
+from raysl.train.loop import epochs
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import Session
 from tests.train.made import (

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from raysl.errors import Fenced, Interrupted
+from raysl.errors import Fenced, InputError, Interrupted
 from raysl.train import checkpoint
-from raysl.train.loop import Context, epochs
+from raysl.train.context import Context
+from raysl.train.loop import epochs
 from raysl.train.rundir import RunDirectory
 from tests.train.made import METHODS, StopAfter, assert_same_bits, config, digits, results, train, weights
 
@@ -77,10 +78,24 @@ def test_a_complete_run_yields_nothing_and_stays_as_it_is(tmp_path: Path) -> Non
     assert (tmp_path / "metrics.jsonl").read_bytes() == recorded
 
 
-def test_fewer_epochs_than_are_done_is_complete(tmp_path: Path) -> None:
-    train(config("schedule.horizon=3"), tmp_path)
-    assert train(config("schedule.horizon=3", "train.epochs=1"), tmp_path) == []
-    assert [epoch for epoch, _ in results(tmp_path)] == [1, 2, 3]
+def test_fewer_epochs_than_are_done_are_refused_and_the_record_keeps_its_config(tmp_path: Path) -> None:
+    train(config("schedule.horizon=3", "train.epochs=2"), tmp_path)
+    with pytest.raises(InputError, match=r"has 2 epochs already; give train.epochs >= 2"):
+        train(config("schedule.horizon=3", "train.epochs=1"), tmp_path)
+    assert RunDirectory(tmp_path).config().train.epochs == 2
+    assert train(config("schedule.horizon=3", "train.epochs=2"), tmp_path) == []
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path: Path) -> None:
+    stopped(tmp_path, 4)
+    status = RunDirectory(tmp_path).status()
+    for data, counts in ((digits(70), "180 -> 110"), (digits(180, 0), "180 -> 180")):
+        with pytest.raises(
+            InputError, match=f"images have changed since this run began \\({counts}\\); choose"
+        ):
+            train(config("diagnostics.knn=null"), tmp_path, data)
+    assert RunDirectory(tmp_path).status() == status
+    assert [report.epoch for report in train(config(), tmp_path)] == [2, 3]
 
 
 def test_a_consumer_that_stops_asking_leaves_a_run_that_goes_on(tmp_path: Path) -> None:

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
+from raysl.data.memory import Batch
 from raysl.errors import InputError, TrainingStopped
+from raysl.methods.base import LossReport
 from raysl.train import checkpoint
 from raysl.train.pretrain import prepare, pretrain
 from raysl.train.rundir import RunDirectory
+from raysl.train.session import Session
 from tests.train.made import config, digits, train
 
 # Without normalisation nothing holds the embeddings, and the decay takes 99 % of every weight at each step.
@@ -125,7 +130,7 @@ def test_a_labelled_metric_asked_of_such_a_folder_is_refused_at_once(unlabelled_
         (["train.batch_size=5000"], "train.batch_size = 5000: larger than the"),
         (
             ["backbone.name=small_cnm"],
-            "backbone.name: unknown backbone 'small_cnm'; did you mean 'small_cnn'?",
+            "backbone.name = 'small_cnm': no such backbone; did you mean 'small_cnn'?",
         ),
         (["backbone.name=small_cnm", "launch.workers=2"], "did you mean 'small_cnn'?"),
         (["views.blur.kernel=99", "views.order=[blur]", "views.crop=null", "views.jitter=null"], "too wide"),
@@ -148,6 +153,49 @@ def test_what_cannot_run_is_refused_before_anything_is_written(overrides: list[s
 )
 def test_labelled_data_say_why_knn_is_off(override: str, why: str) -> None:
     assert f"online k-NN (eval/knn_top1) is off: {why}" in prepare(config(override)).lines
+
+
+def test_weights_that_break_within_an_epoch_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss does not see them until the next step."""
+    step = Session.step
+
+    def breaking(session: Session, batch: Batch, index: int) -> tuple[LossReport, dict[str, Tensor | float]]:
+        done = step(session, batch, index)
+        next(session.method.parameters()).data.fill_(float("inf"))
+        return done
+
+    monkeypatch.setattr(Session, "step", breaking)
+    with pytest.raises(TrainingStopped, match="weights that are not finite"):
+        train(config(), tmp_path, stop=lambda: True)
+    assert checkpoint.list_checkpoints(RunDirectory(tmp_path).checkpoints) == []
+
+
+@pytest.mark.parametrize("best", ["train/loss", "eval/knn", "perf/images_per_s"])
+def test_a_best_that_is_not_measured_is_refused(best: str) -> None:
+    with pytest.raises(
+        InputError, match=f"best = {best}: .*use eval/knn_top1, diag/rankme, diag/embedding_std or null"
+    ):
+        prepare(config(f"checkpoint.best={best}"))
+
+
+@pytest.mark.parametrize("best", ["eval/knn_top1", "diag/rankme", "null"])
+def test_a_best_that_is_measured_or_the_default_is_taken(best: str) -> None:
+    prepare(config(f"checkpoint.best={best}", "diagnostics.knn=false"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_told_before_the_start() -> None:
+    with pytest.raises(InputError, match=r"train.device = cuda: this process sees no GPU"):
+        prepare(config("train.device=cuda"))
+
+
+def test_a_folder_of_other_things_gets_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="not empty and not a run directory"):
+        pretrain(prepare(config()), tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

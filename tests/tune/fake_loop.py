@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from raysl.errors import TrainingStopped
 from raysl.train.config import RunConfig
-from raysl.train.loop import Context, Report
+from raysl.train.context import Context, Report
 
 NAN, ERROR, KILLED_ONCE, KILLED_ALWAYS = 2, 3, 4, 5
 EPOCH_S = 0.02

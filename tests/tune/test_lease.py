@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -138,3 +141,31 @@ def test_another_process_with_the_dead_holders_number_is_not_the_holder(tmp_path
     second = lease(path)
     second.take()
     second.release()
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), InputError("another process has held it")])
+def test_one_beat_that_fails_is_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = tmp_path / "lease.json"
+    mine = lease(path)
+    mine.take()
+    failures = [error]
+    locked = Lease._locked
+
+    def sometimes(self: Lease) -> AbstractContextManager[IO[str]]:
+        if failures and threading.current_thread().name == "lease":
+            raise failures.pop()
+        return locked(self)
+
+    monkeypatch.setattr(Lease, "_locked", sometimes)
+    deadline = time.monotonic() + 10
+    while failures:
+        assert time.monotonic() < deadline
+        time.sleep(BEAT_S / 4)
+    failed = time.time()
+    time.sleep(4 * BEAT_S)
+    with pytest.raises(InputError, match="alive"):
+        lease(path).take()
+    assert json.loads(path.read_text())["beat"] > failed
+    mine.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raysl.errors import RayslError
-from raysl.tune.entry import Entry
+from raysl.tune.entry import Entry, State
 from raysl.tune.lease import Lease, LeaseLostError
 from raysl.tune.ledger import Ledger, LedgerError
 from raysl.tune.resolve import Space
@@ -32,7 +33,7 @@ def lease(tmp_path: Path) -> Iterator[Lease]:
 
 
 def opened(tmp_path: Path, lease: Lease) -> Ledger:
-    return Ledger(tmp_path / "study.log", "small", "maximize", lease)
+    return Ledger(tmp_path / "study.log", "small", "maximize", 4, lease)
 
 
 def report(ledger: Ledger, number: int, epoch: int, value: float | None = 0.5, stop: str = "") -> None:
@@ -148,6 +149,41 @@ def test_a_decision_to_stop_outlives_the_driver_that_made_it(
     assert (again.state, again.reason) == ("pruned", "rank 3 of 3")
 
 
+@pytest.mark.parametrize(
+    ("epochs", "value", "stop", "state", "cause"),
+    [
+        (4, 0.7, "", "complete", "complete"),
+        (4, math.nan, "the objective is nan", "failed", "nan"),
+        (2, -math.inf, "the objective is -inf", "failed", "inf"),
+        (2, 0.7, "", "running", ""),
+    ],
+)
+def test_what_the_last_report_decides_outlives_a_crash_before_the_end_is_written(
+    tmp_path: Path,
+    lease: Lease,
+    built: Space,
+    *,
+    epochs: int,
+    value: float,
+    stop: str,
+    state: State,
+    cause: str,
+) -> None:
+    ledger, path = opened(tmp_path, lease), tmp_path / "study.log"
+    ledger.ask(built)
+    ledger.launch(0)
+    for epoch in range(1, epochs):
+        report(ledger, 0, epoch)
+    report(ledger, 0, epochs, value, stop)
+    assert ledger.conclude(0) is (state != "running")
+    lines = path.read_bytes().splitlines(keepends=True)
+    ends = [number for number, line in enumerate(lines) if b'"end"' in line]
+    path.write_bytes(b"".join(lines[: ends[0]] if ends else lines))
+    again = opened(tmp_path, lease).trials[0]
+    assert (again.state, again.cause, again.epoch) == (state, cause, epochs)
+    assert again.value == (value if state == "complete" else None)
+
+
 def test_a_driver_that_has_lost_the_lease_writes_nothing(tmp_path: Path, lease: Lease, built: Space) -> None:
     ledger = opened(tmp_path, lease)
     ledger.ask(built)
@@ -191,27 +227,39 @@ def test_a_journal_cut_anywhere_in_its_last_lines_opens_and_goes_on(
         (home / "study.log").write_bytes(whole[:cut])
         (home / "study.log.lock").symlink_to(home / "study.log")
         kept = max(end for end in range(cut + 1) if end == 0 or whole[end - 1 : end] == b"\n")
-        again = Ledger(home / "study.log", "small", "maximize", lease)
+        again = Ledger(home / "study.log", "small", "maximize", 4, lease)
         assert (home / "study.log").read_bytes()[:kept] == whole[:kept]
         assert [entry.params for entry in again.trials] == [entry.params for entry in ledger.trials]
         if again.trials[1].state == "running":
             again.launch(1)
         report(again, 0, 2)
-        after = Ledger(home / "study.log", "small", "maximize", lease)
+        after = Ledger(home / "study.log", "small", "maximize", 4, lease)
         assert facts(after.trials) == facts(again.trials)
         assert after.trials[0].epoch == 2
 
 
-def test_repair_cuts_only_what_is_not_whole(tmp_path: Path) -> None:
+def test_repair_cuts_what_follows_the_last_newline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "study.log"
     path.write_bytes(b'{"op_code":0}\n{"op_code":1}\n')
     assert repair_journal(path) == 0
     path.write_bytes(b'{"op_code":0}\n{"op_co')
     assert repair_journal(path) == 7
     assert path.read_bytes() == b'{"op_code":0}\n'
-    path.write_bytes(b'{"op_code":0}\n\x00\x00\x00\n')
-    assert repair_journal(path) == 4
+    path.write_bytes(b"{")
+    assert repair_journal(path) == 1
     assert repair_journal(tmp_path / "none") == 0
+    assert caplog.messages == []
+
+
+def test_repair_cuts_one_unreadable_line_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("raysl"), "propagate", True)
+    path = tmp_path / "study.log"
+    path.write_bytes(b'{"op_code":0}\n{"op_co\n\x00\x00\x00\n')
+    assert repair_journal(path) == 4
+    assert path.read_bytes() == b'{"op_code":0}\n{"op_co\n'
+    assert "last line cannot be read" in caplog.text
 
 
 def test_damage_in_the_middle_is_an_error_and_nothing_is_cut(
@@ -229,10 +277,10 @@ def test_damage_in_the_middle_is_an_error_and_nothing_is_cut(
 
 def test_a_database_is_a_ledger_too(tmp_path: Path, lease: Lease, built: Space) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    ledger = Ledger(url, "small", "maximize", lease)
+    ledger = Ledger(url, "small", "maximize", 4, lease)
     ledger.ask(built)
     ledger.launch(0)
     report(ledger, 0, 1, stop="rank 9 of 9")
-    again = Ledger(url, "small", "maximize", lease)
+    again = Ledger(url, "small", "maximize", 4, lease)
     assert again.trials[0].state == "pruned"
     assert again.trials[0].params == ledger.trials[0].params

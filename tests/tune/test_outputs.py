@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
 from raysl.tune.entry import Entry, Report
-from raysl.tune.outputs import write_hparams
+from raysl.tune.outputs import write_hparams, write_trials
 
 
 def _entry(number: int, cause: str, metrics: dict[str, float] | None) -> Entry:
@@ -16,6 +17,23 @@ def _entry(number: int, cause: str, metrics: dict[str, float] | None) -> Entry:
     if metrics is not None:
         entry.reports.append(Report(1, None, 0.0, 1, metrics))
     return entry
+
+
+def test_the_summary_of_the_ledger_is_what_show_reads(tmp_path: Path) -> None:
+    trials = [_entry(0, "complete", {"eval/knn_top1": 90.0})]
+    write_trials(tmp_path, trials)
+    rows = json.loads((tmp_path / "trials.json").read_text())
+    assert rows == [
+        {
+            "number": 0,
+            "state": "complete",
+            "cause": "complete",
+            "reason": "",
+            "params": {"optimizer.lr": 0.1},
+            "value": None,
+            "epoch": 1,
+        }
+    ]
 
 
 def test_every_trial_names_the_metrics_of_all(tmp_path: Path) -> None:

@@ -54,6 +54,24 @@ def test_overrides_go_to_the_space_or_to_its_trials(tmp_path: Path) -> None:
     assert "optimizer.lr" not in load_space(written(tmp_path), ["search.optimizer.lr=null"]).search
 
 
+def test_train_epochs_is_the_sweeps_budget(tmp_path: Path) -> None:
+    config = load_space(written(tmp_path), ["train.epochs=7", "train.seed=1"])
+    assert config.epochs == Space(config).epochs == 7
+    assert load_space("simclr", ["train.epochs=7"]).epochs == 7
+
+
+def test_the_batch_size_may_be_searched() -> None:
+    domain = {"type": "int", "low": 32, "high": 64}
+    built = Space(space(overrides={}, search={"train.batch_size": domain}))
+    assert built.run_config({"train.batch_size": 48}).train.batch_size == 48
+
+
+@pytest.mark.parametrize("key", ["search", "overrides"])
+def test_what_is_no_mapping_is_refused_before_overrides_are_merged_into_it(tmp_path: Path, key: str) -> None:
+    with pytest.raises(InputError, match="expected a mapping"):
+        load_space({"base": "digits/simclr", key: [1]}, ["train.seed=1", "search.optimizer.lr.high=1"])
+
+
 def test_epochs_set_the_budget_and_the_horizon(tmp_path: Path) -> None:
     run = Space(load_space(written(tmp_path), ["epochs=7"])).run_config({})
     assert run.train.epochs == 7
@@ -73,6 +91,14 @@ def test_epochs_set_the_budget_and_the_horizon(tmp_path: Path) -> None:
         (YAML + "overrides: {optimizer: {lr: 0.1}}\n", "both searched and overridden"),
         (YAML + "ledger: here.db\n", "database URL"),
         (YAML.replace("optimizer.lr", "data.short_side"), "decoded once"),
+        (YAML.replace("optimizer.lr", "train.epochs"), "train.epochs cannot be searched.*set epochs"),
+        (YAML.replace("optimizer.lr", "launch.workers"), "cannot be searched"),
+        (YAML.replace("optimizer.lr", "checkpoint.every"), "cannot be searched"),
+        (YAML.replace("optimizer.lr", "diagnostics.knn_k"), "cannot be searched"),
+        (YAML.replace("optimizer.lr", "schedule.horizon"), "cannot be searched"),
+        ("base: digits/simclr\nsearch: [a]\n", r"search = \['a'\]: expected a mapping"),
+        (YAML + "overrides: 5\n", "overrides = 5: expected a mapping"),
+        (YAML.replace("log: true}", "log: true, when: {train.seed: []}}", 1), "when.train.seed"),
         (
             YAML.replace("{type: float, low: 0.1", "{when: {optimizer.lr: 1}, type: float, low: 0.1"),
             "come before",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from optuna.distributions import BaseDistribution
+from optuna.samplers._tpe import sampler
 
 from raysl.errors import InputError
 from raysl.tune.entry import Entry, Report, State
@@ -113,6 +116,28 @@ def test_failures_that_parameters_are_to_blame_for_repel(cause: str, repels: boo
     before, after = share(good), share(good + failed)
     assert before > 0.3
     assert (after < before / 2) if repels else (after == before)
+
+
+def test_what_tpe_imitates_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more failures than anything else, the good group still is made of complete and pruned trials."""
+    good: list[int] = []
+    split = sampler._split_trials
+
+    def spy(*args: Any) -> Any:
+        below, above = split(*args)
+        good.extend(trial.number for trial in below)
+        return below, above
+
+    monkeypatch.setattr(sampler, "_split_trials", spy)
+    built = Space(space(sampler={"seed": 1, "n_startup_trials": 4}))
+    states: list[State] = ["complete", "pruned", *["failed"] * 18]  # type: ignore[list-item]
+    params: dict[str, Scalar] = {"optimizer.lr": 1e-3, "method.temperature": 0.5}
+    trials = [
+        entry(built, number, params, state, 0.5, "nan" if state == "failed" else "")
+        for number, state in enumerate(states)
+    ]
+    suggest(built, len(trials), trials)
+    assert set(good) == {0, 1}
 
 
 def test_sampler_options_reach_the_sampler_and_wrong_ones_are_refused() -> None:

@@ -16,11 +16,10 @@ import pytest
 import ray
 
 from raysl.cluster.connect import ClusterInfo
-from raysl.config import RECIPES, load
+from raysl.config import RECIPES, load, yaml
 from raysl.errors import InputError
 from raysl.train.config import RunConfig
 from raysl.tune.entry import Entry
-from raysl.tune.gaps import gaps
 from raysl.tune.lease import Lease
 from raysl.tune.ledger import Ledger
 from raysl.tune.messages import Launch
@@ -38,7 +37,10 @@ def record(directory: Path) -> list[Entry]:
     lease = Lease(directory / "lease.json")
     lease.take()
     try:
-        return Ledger(directory / "study.log", "small", "maximize", lease).trials
+        facts = yaml.parse((directory / "space.yaml").read_text(), "space.yaml")
+        return Ledger(
+            directory / "study.log", facts["study"], "maximize", facts["space"]["epochs"], lease
+        ).trials
     finally:
         lease.release()
 
@@ -107,12 +109,6 @@ def test_processes_are_reused(swept: tuple[Path, SweepResult, list[str]]) -> Non
     }
     # Two to begin with, and one more for each of the three that were killed.
     assert len(pids) <= 5
-
-
-def test_gaps_are_measured(swept: tuple[Path, SweepResult, list[str]]) -> None:
-    found = gaps(record(swept[0]))
-    assert {gap.after for gap in found} == {"complete", "nan", "error", "killed"}
-    assert all(0 <= gap.since_end <= gap.since_report for gap in found)
 
 
 def test_the_winner_can_be_pretrained_and_knows_where_it_comes_from(

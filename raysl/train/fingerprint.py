@@ -1,0 +1,46 @@
+"""Does a run go on with the images it began with? Its `data.json` tells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from raysl.train.rundir import RunDirectory, write_atomically
+from raysl.train.session import TrainData
+
+
+def fingerprint(data: TrainData) -> dict[str, Any]:
+    """Return what tells these images from others: their number, and a sum over their sorted ids."""
+    ids = np.sort(np.concatenate([data.train.ids, data.selection.ids]).astype("<u8"))
+    return {"images": len(ids), "ids": hashlib.sha256(ids.tobytes()).hexdigest()}
+
+
+def changed_data(run: RunDirectory, fence: int, data: TrainData) -> str | None:
+    """Keep the images' fingerprint at a run's first start; later, compare.
+
+    Args:
+        run: the run.
+        fence: the attempt's number.
+        data: what it would train on now.
+
+    Returns:
+        What has changed since the run began, in a sentence; None when nothing has.
+
+    Raises:
+        Fenced: a newer attempt has taken the run over.
+    """
+    file, now = run.path / "data.json", fingerprint(data)
+    with run.writing(fence):
+        if not file.exists():
+            write_atomically(file, json.dumps(now, indent=1))
+            return None
+        before = json.loads(file.read_text(encoding="utf-8"))
+    if before == now:
+        return None
+    counts = f"{before['images']} -> {now['images']}"
+    return (
+        f"{run.path}: the training images have changed since this run began ({counts}); choose another --name"
+    )
