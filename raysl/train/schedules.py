@@ -28,7 +28,7 @@ def make_plan(config: RunConfig, images: int) -> Plan:
         )
     plan = Plan(batch, steps_per_epoch, max(1, round(config.horizon * steps_per_epoch)))
     warmup = plan.steps(config.schedule.warmup)
-    if warmup > plan.horizon_steps or warmup < 0:
+    if warmup > plan.horizon_steps:
         raise InputError(
             f"schedule.warmup = {config.schedule.warmup!r}: {warmup} steps, outside the horizon's "
             f"{plan.horizon_steps}; shorten it or raise schedule.horizon"

@@ -88,7 +88,6 @@ def test_the_peak_scales_with_the_global_batch(scaling: str, peak: float) -> Non
         (["schedule.warmup=21"], "schedule.warmup = 21: 84 steps, outside the horizon's 80"),
         (["schedule.warmup=81 steps"], "schedule.warmup = '81 steps'"),
         (["schedule.warmup=101%"], "schedule.warmup = '101%': 81 steps"),
-        (["schedule.warmup=-21"], "schedule.warmup = -21: -4 steps"),
         (["train.batch_size=141"], "train.batch_size = 141: larger than the 140 training images of digits"),
     ],
 )
