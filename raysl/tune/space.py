@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from raysl.config import SEARCH_SPACES, Config, build, leaves, merge, nested
+from raysl.config import SEARCH_SPACES, Config, build, leaves, merge, nearest, nested
 from raysl.errors import InputError
+from raysl.train.config import RunConfig
 from raysl.tune.expression import Expression
 
 Scalar = bool | int | float | str | None
@@ -227,6 +228,10 @@ def load_space(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     ]
     own = [text for text in overrides if text.partition("=")[0].split(".")[0] in SpaceConfig.model_fields]
     fixed = [text for text in overrides if text not in own]
+    known = set(SpaceConfig.model_fields) | set(RunConfig.model_fields)
+    for text in fixed:
+        if (first := text.partition("=")[0].split(".")[0]) not in known:
+            raise InputError(f"override {text!r}: {first}: unknown key; {nearest(first, known)}")
     stem = {} if isinstance(source, Mapping) else {"name": Path(source).stem}
     values, origins = merge([source], [text for text in own if not text.startswith("search.")], SEARCH_SPACES)
     for key in ("search", "overrides"):

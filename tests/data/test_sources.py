@@ -12,8 +12,7 @@ from PIL import Image
 
 from raysl.data.config import DataConfig, SelectionConfig
 from raysl.data.decode import decode_image
-from raysl.data.decoded import Decoded, content_id, in_selection, normalization
-from raysl.data.layout import Split
+from raysl.data.decoded import Decoded, content_id
 from raysl.data.sources import load_split, load_training
 from raysl.errors import InputError
 
@@ -157,104 +156,6 @@ def test_wrong_columns_are_named(
     with pytest.raises(InputError, match=told) as raised:
         load_training(DataConfig.model_validate({"source": str(path), **fields}))
     assert "\n" not in str(raised.value)
-
-
-# Splits told by names
-
-
-@pytest.mark.parametrize("name", ["test", "Test", "val", "Val", "validation"])
-def test_class_folders_beside_a_test_folder_never_train_on_it(
-    tmp_path: Path, encoded: Encode, write_folder: WriteFolder, name: str
-) -> None:
-    images = encoded(3)
-    names = ["cat/1.png", "dog/2.png", f"{name}/cat/3.png"]
-    config = DataConfig(source=str(write_folder(tmp_path, dict(zip(names, images, strict=True)))))
-    train, test = whole(config), load_split(config, "test")
-    assert train.ids.tolist() == [content_id(image) for image in images[:2]]
-    assert train.class_names == ("cat", "dog")
-    assert test.ids.tolist() == [content_id(images[2])]
-    assert test.labels is not None
-    assert test.labels.tolist() == [0]
-
-
-def test_split_folders_are_found_however_they_are_written(
-    tmp_path: Path, encoded: Encode, write_folder: WriteFolder
-) -> None:
-    names = ["Train/train/1.png", "Train/bus/2.png", "TEST/train/3.png"]
-    config = DataConfig(source=str(write_folder(tmp_path, dict(zip(names, encoded(3), strict=True)))))
-    assert whole(config).class_names == ("bus", "train")
-    assert len(whole(config)) == 2
-    assert len(load_split(config, "test")) == 1
-
-
-def test_a_class_may_be_called_train(tmp_path: Path, encoded: Encode, write_folder: WriteFolder) -> None:
-    names = ["train/bus/1.png", "train/train/2.png", "test/bus/3.png", "test/train/4.png"]
-    write_folder(tmp_path, dict(zip(names, encoded(4), strict=True)))
-    config = DataConfig(source=str(tmp_path / "train"), test=str(tmp_path / "test"))
-    assert whole(config).class_names == ("bus", "train")
-    assert len(load_split(config, "test")) == 2
-
-
-def test_split_folders_within_class_folders_keep_the_classes(
-    tmp_path: Path, encoded: Encode, write_folder: WriteFolder
-) -> None:
-    names = ["cat/train/1.png", "dog/train/2.png", "dog/test/3.png"]
-    config = DataConfig(source=str(write_folder(tmp_path, dict(zip(names, encoded(3), strict=True)))))
-    assert whole(config).class_names == ("cat", "dog")
-    assert len(whole(config)) == 2
-
-
-def test_a_folder_of_test_images_alone_is_not_trained_on(
-    tmp_path: Path, encoded: Encode, write_folder: WriteFolder
-) -> None:
-    write_folder(tmp_path, {"test/cat/1.png": encoded(1)[0]})
-    with pytest.raises(InputError, match="only test or val"):
-        load_training(DataConfig(source=str(tmp_path)))
-
-
-@pytest.mark.parametrize(
-    ("train", "test"),
-    [
-        ("digits-train", "digits-test"),
-        ("data_train", "data_test"),
-        ("Train.v2", "v2.TEST"),
-        ("train-00000-of-00001", "test-00000-of-00001"),
-        ("part-0", "val-of-train"),
-        ("contested", "test1"),
-    ],
-)
-def test_a_word_of_a_parquet_files_name_tells_its_split(
-    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, train: str, test: str
-) -> None:
-    images = encoded(3)
-    write_parquet(tmp_path / f"{train}.parquet", images[:2], [0, 1])
-    write_parquet(tmp_path / f"{test}.parquet", images[2:], [0])
-    config = DataConfig(source=str(tmp_path))
-    assert len(whole(config)) == 2
-    assert load_split(config, "test").ids.tolist() == [content_id(images[2])]
-
-
-def test_a_folder_of_parts_may_be_called_as_a_parquet_file(
-    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet
-) -> None:
-    images = encoded(3)
-    write_parquet(tmp_path / "train.parquet/part-0.parquet", images[:2], [0, 1])
-    write_parquet(tmp_path / "test.parquet/part-0.parquet", images[2:], [0])
-    assert len(whole(DataConfig(source=str(tmp_path / "train.parquet")))) == 2
-    assert len(whole(DataConfig(source=str(tmp_path)))) == 2
-    assert len(load_split(DataConfig(source=str(tmp_path)), "test")) == 1
-
-
-def test_the_test_split_may_lie_beside_a_training_file(
-    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet
-) -> None:
-    images = encoded(4)
-    config = DataConfig(source=str(write_parquet(tmp_path / "digits-train.parquet", images[:2], [0, 1])))
-    write_parquet(tmp_path / "faces-test.parquet", images[2:3], [0])
-    with pytest.raises(InputError, match=r"data\.test, or put digits-test\.parquet beside it"):
-        load_split(config, "test")
-    write_parquet(tmp_path / "digits-test.parquet", images[3:], [0])
-    assert load_split(config, "test").ids.tolist() == [content_id(images[3])]
 
 
 # Parquet files that do not fit together
@@ -401,72 +302,3 @@ def test_images_that_do_not_fit_in_memory_are_refused(
     path = write_parquet(tmp_path / "set.parquet", encoded(12), [0] * 12)
     with pytest.raises(InputError, match=r"12 images of 12x12.*data\.image_size"):
         load_training(DataConfig(source=str(path), memory_limit=1e-6))
-
-
-# The selection split
-
-
-@pytest.mark.parametrize("split", ["train", "selection"])
-def test_splits_load_alone_as_together(
-    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet, split: Split
-) -> None:
-    path = write_parquet(tmp_path / "set.parquet", encoded(40), list(range(40)))
-    config = DataConfig(source=str(path), selection=SelectionConfig(fraction=0.25))
-    train, selection = load_training(config)
-    alone, together = load_split(config, split), train if split == "train" else selection
-    assert np.array_equal(alone.images, together.images)
-    assert np.array_equal(alone.ids, together.ids)
-
-
-def test_selection_is_a_complement_and_does_not_depend_on_rows(
-    tmp_path: Path, encoded: Encode, write_parquet: WriteParquet
-) -> None:
-    images = encoded(40)
-    images += images[:10]  # duplicates
-    order = np.random.default_rng(0).permutation(50)
-    first = write_parquet(tmp_path / "one.parquet", images, list(range(50)))
-    second = write_parquet(tmp_path / "two.parquet", [images[n] for n in order], order.tolist())
-    chosen = []
-    for path in (first, second):
-        source = DataConfig(source=str(path), selection=SelectionConfig(fraction=0.3))
-        train, selection = load_training(source)
-        assert train.labels is not None
-        assert selection.labels is not None
-        assert sorted(train.labels.tolist() + selection.labels.tolist()) == list(range(50))
-        assert not set(train.ids.tolist()) & set(selection.ids.tolist())
-        for part in (train, selection):
-            assert part.labels is not None
-            expected = np.stack([pixels_of(images[n]) for n in part.labels])
-            assert np.array_equal(part.images, expected)
-        chosen.append(set(selection.labels.tolist()))
-    assert chosen[0] == chosen[1]
-    assert 13 <= len(chosen[0]) <= 15
-
-
-def test_selection_size_and_seed() -> None:
-    ids = np.arange(1000, dtype=np.uint64)
-    assert in_selection(ids, SelectionConfig()).sum() == 100
-    assert in_selection(ids, SelectionConfig(maximum=7)).sum() == 7
-    assert in_selection(ids, SelectionConfig(fraction=0)).sum() == 0
-    assert in_selection(ids[:3], SelectionConfig()).sum() == 1
-    assert in_selection(ids[:1], SelectionConfig()).sum() == 0
-    other = in_selection(ids, SelectionConfig(seed=1))
-    assert (in_selection(ids, SelectionConfig()) & other).sum() < 40
-
-
-# Statistics
-
-
-def test_statistics_are_those_of_the_pixels(
-    encoded: Encode, tmp_path: Path, write_parquet: WriteParquet
-) -> None:
-    data = whole(DataConfig(source=str(write_parquet(tmp_path / "a.parquet", encoded(30)))))
-    found = normalization(DataConfig(), data)
-    assert np.allclose(found.mean, (data.images / 255).mean((0, 2, 3)), rtol=1e-12)
-    assert np.allclose(found.std, (data.images / 255).std((0, 2, 3)), rtol=1e-12)
-    assert normalization(DataConfig(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)), data).mean == (0.1, 0.2, 0.3)
-    with pytest.raises(InputError, match="1 values, but the images have 3"):
-        normalization(DataConfig(mean=(0.1,), std=(1,)), data)
-    constant = Decoded(np.zeros((3, 1, 2, 2), np.uint8), None, data.ids[:3])
-    with pytest.raises(InputError, match="same value"):
-        normalization(DataConfig(), constant)

@@ -182,7 +182,8 @@ def test_a_best_that_is_not_measured_is_refused(best: str) -> None:
 
 @pytest.mark.parametrize("best", ["eval/knn_top1", "diag/rankme", "null"])
 def test_a_best_that_is_measured_or_the_default_is_taken(best: str) -> None:
-    prepare(config(f"checkpoint.best={best}", "diagnostics.knn=false"))
+    prepared = prepare(config(f"checkpoint.best={best}", "diagnostics.knn=false"))
+    assert prepared.config.checkpoint.best == (None if best == "null" else best)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

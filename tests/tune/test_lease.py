@@ -126,6 +126,7 @@ def test_what_a_dying_writer_left_unfinished_is_no_lease(tmp_path: Path, torn: s
     mine = lease(path)
     mine.take()
     mine.check()
+    assert f'"pid": {os.getpid()}' in path.read_text()
     mine.release()
 
 

@@ -207,3 +207,10 @@ def test_slots_are_counted_node_by_node() -> None:
 def test_a_space_survives_its_own_yaml() -> None:
     config = space(constraints=["method.temperature < 2"])
     assert SpaceConfig.model_validate(config.to_dict()) == config
+
+
+def test_a_misspelt_override_is_named_with_the_nearest_key_of_space_or_run() -> None:
+    with pytest.raises(
+        InputError, match=r"override 'trails=3': trails: unknown key; did you mean 'trials'\?"
+    ):
+        load_space("matrix_ssl", ["trails=3"])
