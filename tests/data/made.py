@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from raysl.data.config import DataConfig, SelectionConfig
 from raysl.data.decoded import Decoded
+from raysl.data.sources import load_training
 
 Pixels = NDArray[np.uint8]
 WriteParquet = Callable[..., Path]
@@ -45,3 +48,12 @@ def encode(pixels: Pixels, kind: str = "PNG", mode: str | None = None) -> bytes:
     buffer = io.BytesIO()
     (image.convert(mode) if mode else image).save(buffer, kind)
     return buffer.getvalue()
+
+
+def whole(config: DataConfig) -> Decoded:
+    """Return every training image."""
+    return load_training(config.model_copy(update={"selection": SelectionConfig(fraction=0)}))[0]
+
+
+def pixels_of(encoded: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).transpose(2, 0, 1)

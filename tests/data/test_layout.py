@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from raysl.data.config import DataConfig, SelectionConfig
-from raysl.data.decoded import Decoded, content_id
+from raysl.data.config import DataConfig
+from raysl.data.decoded import content_id
 from raysl.data.sources import load_split, load_training
 from raysl.errors import InputError
 
-from .made import Encode, WriteFolder, WriteParquet
-
-
-def whole(config: DataConfig) -> Decoded:
-    """Return every training image."""
-    return load_training(config.model_copy(update={"selection": SelectionConfig(fraction=0)}))[0]
-
-
-def pixels_of(encoded: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).transpose(2, 0, 1)
+from .made import Encode, WriteFolder, WriteParquet, whole
 
 
 @pytest.mark.parametrize("name", ["test", "Test", "val", "Val", "validation"])

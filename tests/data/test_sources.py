@@ -12,21 +12,11 @@ from PIL import Image
 
 from raysl.data.config import DataConfig, SelectionConfig
 from raysl.data.decode import decode_image
-from raysl.data.decoded import Decoded, content_id
+from raysl.data.decoded import content_id
 from raysl.data.sources import load_split, load_training
 from raysl.errors import InputError
 
-from .made import Encode, WriteFolder, WriteParquet, encode, pictures
-
-
-def whole(config: DataConfig) -> Decoded:
-    """Return every training image."""
-    return load_training(config.model_copy(update={"selection": SelectionConfig(fraction=0)}))[0]
-
-
-def pixels_of(encoded: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).transpose(2, 0, 1)
-
+from .made import Encode, WriteFolder, WriteParquet, encode, pictures, pixels_of, whole
 
 # Digits
 
