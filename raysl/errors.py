@@ -24,7 +24,8 @@ class RayslError(Exception):
 def not_written(path: Path, error: Exception) -> RayslError:
     """Return the error of a file that could not be written; a full disk is called one."""
     # safetensors wraps the system's error and gives its number in the text only.
-    full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC})" in str(error)
+    told = (f"os error {errno.ENOSPC})", f"code: {errno.ENOSPC},")
+    full = getattr(error, "errno", None) == errno.ENOSPC or any(text in str(error) for text in told)
     why = "the disk is full; free some space and run the same command" if full else str(error)
     return RayslError(f"{path}: not written: {why}")
 
