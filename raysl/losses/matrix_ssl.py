@@ -13,6 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from raysl.losses.rows import full_precision, require_matching_rows, unit_rows
+from raysl.losses.series import (
+    log_coefficients,
+    spectral_radius,
+    split_log_series,
+    trace_log_series,
+    trace_product,
+)
 
 
 class MatrixSSLLoss(NamedTuple):
@@ -120,7 +127,7 @@ def matrix_log(q_dd: Tensor, order: int = 4) -> Tensor:
     Source: arXiv 2305.17326, section 4; the authors' `matrix_log`.
     """
     e_dd = _plus_identity(q_dd, -1.0)
-    coefficients = _coefficients(order)
+    coefficients = log_coefficients(order)
     out_dd = coefficients[-1] * e_dd
     for coefficient in reversed(coefficients[:-1]):
         out_dd = e_dd @ out_dd + coefficient * e_dd
@@ -131,7 +138,7 @@ def symmetric_log(q_dd: Tensor) -> Tensor:
     """Return the exact logarithm of a symmetric positive definite matrix: V log(w) V' with Q = V w V'.
 
     Its gradient is that of Daleckii and Krein, finite where eigenvalues coincide - which they do whenever
-    N < D. An eigenvalue that is not positive makes the result NaN.
+    N < D. An eigenvalue that is not positive, or a value that is not finite, makes the result NaN.
 
     Args:
         q_dd: `(D, D)`, symmetric; only its lower triangle is read.
@@ -163,8 +170,7 @@ def trace_log(q_dd: Tensor, order: int | None = 4) -> Tensor:
     if order is None:
         sign, log_abs_det = torch.linalg.slogdet(q_dd)
         return torch.where(sign > 0, log_abs_det, torch.nan)
-    highest_dd, low_dd, high_dd = _split_series(_plus_identity(q_dd, -1.0), order)
-    return low_dd.diagonal().sum() + _trace_product(highest_dd, high_dd)
+    return trace_log_series(_plus_identity(q_dd, -1.0), order)
 
 
 def trace_product_log(a_dd: Tensor, q_dd: Tensor, order: int | None = 4) -> Tensor:
@@ -183,40 +189,32 @@ def trace_product_log(a_dd: Tensor, q_dd: Tensor, order: int | None = 4) -> Tens
         ValueError: an order below 1.
     """
     if order is None:
-        return _trace_product(a_dd, symmetric_log(q_dd))
-    highest_dd, low_dd, high_dd = _split_series(_plus_identity(q_dd, -1.0), order)
-    return _trace_product(a_dd, low_dd) + _trace_product(a_dd @ highest_dd, high_dd)
+        return trace_product(a_dd, symmetric_log(q_dd))
+    highest_dd, low_dd, high_dd = split_log_series(_plus_identity(q_dd, -1.0), order)
+    return trace_product(a_dd, low_dd) + trace_product(a_dd @ highest_dd, high_dd)
 
 
 @torch.no_grad()
 def taylor_radius(q_dd: Tensor, squarings: int = 10) -> Tensor:
-    """Return the largest |eigenvalue of Q - I|, without gradient.
-
-    By Gelfand's formula |E^k|^(1/k) with k = 2^squarings, which needs no start vector and copes with complex
-    pairs. It never errs below, and above by less than 1 % for any but pathological matrices.
+    """Return the largest |eigenvalue of Q - I|, without gradient: the series of log Q needs it below 1.
 
     Args:
         q_dd: `(D, D)`, symmetric or not.
-        squarings: matrix products spent.
+        squarings: matrix products spent; see `spectral_radius`.
 
     Returns:
         A scalar; 0 for Q = I, NaN if Q holds a NaN.
     """
-    power_dd = _plus_identity(q_dd.detach(), -1.0)
-    log_radius = power_dd.new_zeros(())
-    for squaring in range(squarings + 1):
-        norm = torch.linalg.matrix_norm(power_dd)
-        log_radius = log_radius + norm.log() / 2**squaring
-        power_dd = power_dd / torch.where(norm == 0, torch.ones_like(norm), norm)
-        if squaring < squarings:
-            power_dd = power_dd @ power_dd
-    return log_radius.exp()
+    return spectral_radius(_plus_identity(q_dd.detach(), -1.0), squarings)
 
 
 class _SymmetricLog(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q_dd: Tensor) -> Tensor:
-        w_d, v_dd = torch.linalg.eigh(q_dd)
+        finite = q_dd.isfinite().all()
+        # LAPACK gives up on a NaN, which should spread.
+        w_d, v_dd = torch.linalg.eigh(q_dd.masked_fill(~finite, 0.0))
+        w_d = w_d.masked_fill(~finite, torch.nan)
         ctx.save_for_backward(w_d, v_dd)
         log_dd: Tensor = (v_dd * w_d.log()) @ v_dd.T
         return log_dd
@@ -244,32 +242,3 @@ def _centred_unit_rows(x_nd: Tensor) -> Tensor:
 
 def _plus_identity(q_dd: Tensor, scale: float) -> Tensor:
     return q_dd + scale * torch.eye(len(q_dd), dtype=q_dd.dtype, device=q_dd.device)
-
-
-def _trace_product(a_dd: Tensor, b_dd: Tensor) -> Tensor:
-    return (a_dd * b_dd.T).sum()
-
-
-def _coefficients(order: int) -> list[float]:
-    if order < 1:
-        raise ValueError(f"the order of the logarithm's Taylor series must be at least 1, got {order}")
-    return [(-1) ** (k + 1) / k for k in range(1, order + 1)]
-
-
-def _split_series(e_dd: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Split log_K(I + E) into low + E^s high with s = ceil(K / 2), forming no power above E^s.
-
-    Returns:
-        E^s, low and high.
-    """
-    coefficients = _coefficients(order)
-    split = (order + 1) // 2
-    powers = [e_dd]
-    while len(powers) < split:
-        powers.append(powers[-1] @ e_dd)
-    low_dd, high_dd = torch.zeros_like(e_dd), torch.zeros_like(e_dd)
-    for coefficient, power_dd in zip(coefficients[:split], powers, strict=True):
-        low_dd = low_dd + coefficient * power_dd
-    for coefficient, power_dd in zip(coefficients[split:], powers, strict=False):
-        high_dd = high_dd + coefficient * power_dd
-    return powers[-1], low_dd, high_dd
