@@ -52,3 +52,11 @@ def test_outputs_have_the_promised_size() -> None:
 def test_bad_specifications_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         HeadConfig.model_validate(fields)
+
+
+def test_hidden_layers_may_differ() -> None:
+    head = build_head(HeadConfig(layers=3, width=(6, 4), out=2, bn=False), 8)
+    assert _describe(head) == ["8->6+b", "relu", "6->4+b", "relu", "4->2+b"]
+    assert HeadConfig(layers=3, width=5).hidden(8) == (5, 5)
+    with pytest.raises(ValidationError, match="width has 1 numbers for the 2 hidden layers of layers=3"):
+        HeadConfig(layers=3, width=(6,))
