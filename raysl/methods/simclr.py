@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raysl.losses.contrastive import nt_xent_loss
 from raysl.methods import base
-from raysl.methods.base import LossReport, Plan, Step
+from raysl.methods.base import Change, LossReport, Plan, Scaling, Step
 from raysl.models.backbones import Backbone
 from raysl.models.heads import HeadConfig, build_head
 from raysl.models.parallel import gather
@@ -34,6 +34,18 @@ class Config(base.MethodConfig):
 
     views_required: ClassVar[tuple[int, int | None]] = (2, None)
     """Two views or more; the loss is the mean over pairs of views."""
+
+    def rescale(self, scaling: Scaling) -> list[Change]:
+        """Name the temperature, for which no rule is known where an image has more negatives."""
+        before, after = scaling.batch_size
+        if before == after:
+            return super().rescale(scaling)
+        why = (
+            f"it weighs the {2 * after - 2} negatives of an image, which were {2 * before - 2}; no rule is "
+            "known, so search it once more"
+        )
+        kept = Change("method.temperature", self.temperature, self.temperature, "unsafe", why)
+        return [*super().rescale(scaling), kept]
 
 
 class Method(base.Method):

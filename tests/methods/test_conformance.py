@@ -11,21 +11,22 @@ from torch import Tensor
 
 from raysl import methods
 from raysl.errors import InputError
-from raysl.methods.base import LossReport, Method, Plan, Step
+from raysl.methods.base import LossReport, Method, Pixels, Plan, Step
 from raysl.models.backbones import BackboneConfig, build_backbone
 from raysl.models.heads import HeadConfig
+from tests.methods.settings import SETTINGS
 
 NAMES = methods.method_names()
-PLAN = Plan(batch_size=12, steps_per_epoch=5, horizon_steps=50)
+PLAN = Plan(12, steps_per_epoch=5, horizon_steps=50, pixels=Pixels((0.3,), (0.4,)), image_size=(8, 8))
 ROWS = 12
 
 
 def build(name: str) -> Method:
     torch.manual_seed(0)
     config_class = methods.config_class(name)
-    values: dict[str, object] = {"name": name}
+    values: dict[str, object] = {"name": name, **SETTINGS.get(name, {})}
     for head, out in (("projector", 8), ("predictor", None)):
-        if head in config_class.model_fields:
+        if head in config_class.model_fields and head not in values:
             values[head] = HeadConfig(layers=2, width=24, out=out)
     backbone = build_backbone(BackboneConfig(name="small_cnn", width=2), image_channels=1)
     return methods.method_class(name)(config_class.model_validate(values), backbone, PLAN).double()
@@ -34,9 +35,9 @@ def build(name: str) -> Method:
 def views(name: str) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(ROWS, 1, 8, 8, generator=generator, dtype=torch.float64)
-    noise = torch.randn(
-        methods.config_class(name).views_required[0], *images.shape, generator=generator, dtype=torch.float64
-    )
+    config_class = methods.config_class(name)
+    count = config_class.plain_views + config_class.views_required[0]
+    noise = torch.randn(count, *images.shape, generator=generator, dtype=torch.float64)
     return list(images + 0.1 * noise)
 
 
