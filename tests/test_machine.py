@@ -8,20 +8,20 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from raysl.cluster import resources
-from raysl.cluster.resources import GIB, Allocation, allocation
+from raysl import machine
 from raysl.errors import InputError
+from raysl.machine import GIB, Allocation, allocation
 
 MIB = 1024**2
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def large_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with 64 CPUs, all allowed, 256 GiB and four GPUs."""
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=256 * GIB))
-    monkeypatch.setattr(resources, "_driver_gpus", lambda: 4)
+    monkeypatch.setattr(machine, "_driver_gpus", lambda: 4)
 
 
 def kernel(root: Path, files: Mapping[str, str]) -> Path:
@@ -140,5 +140,5 @@ def test_visible_gpus_are_counted_as_cuda_does(tmp_path: Path, listed: str, gpus
 
 
 def test_without_a_driver_a_listed_gpu_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "_driver_gpus", lambda: 0)
+    monkeypatch.setattr(machine, "_driver_gpus", lambda: 0)
     assert allocation({"CUDA_VISIBLE_DEVICES": "0,GPU-aaaa"}, tmp_path).gpus == 0

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from raysl.cluster import private
 from raysl.cluster.address import Target, check_alive, resolve
 from raysl.cluster.environment import ray_environment, read_token_again
-from raysl.cluster.resources import GIB, Allocation, count
 from raysl.cluster.scratch import scratch_directory
 from raysl.errors import InputError, RayslError
+from raysl.machine import GIB, Allocation, count
 
 if TYPE_CHECKING:
     from ray._private.worker import BaseContext

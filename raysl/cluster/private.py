@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from raysl.cluster.resources import GIB, Allocation, allocation
 from raysl.errors import InputError
+from raysl.machine import GIB, Allocation, allocation
 
 OBJECT_STORE_SHARE = 0.3
 SMALLEST_OBJECT_STORE = 75 * 1024**2  # Ray refuses less

@@ -74,6 +74,31 @@ def solarize(x: Tensor, threshold: float) -> Tensor:
     return torch.where(x >= threshold, 1 - x, x)
 
 
+def to_bytes(x: Tensor) -> Tensor:
+    """Return float images in [0, 1] as uint8, each value v as floor(255.999 v): torchvision's way."""
+    return x.mul(255.999).to(torch.uint8)
+
+
+def equalize(x: Tensor) -> Tensor:
+    """Spread each channel's values so that every value is about as frequent, as PIL and torchvision do.
+
+    With the counts h of a channel and step = floor((pixels - h[last value there is]) / 255), value v becomes
+    floor((sum of h below v + floor(step / 2)) / step), at most 255; a channel with step 0 stays as it is.
+
+    Args:
+        x: (N, C, H, W) uint8.
+    """
+    n, c, height, width = x.shape
+    planes = x.reshape(n * c, height * width).long()
+    first = torch.arange(n * c, device=x.device)[:, None] * 256
+    counts = torch.bincount((planes + first).flatten(), minlength=n * c * 256).view(n * c, 256)
+    below = counts.cumsum(1) - counts
+    step = below.gather(1, planes.amax(1, keepdim=True)) // 255
+    table = ((below + step // 2) // step.clamp_min(1)).clamp_max_(255)
+    table = torch.where(step == 0, torch.arange(256, device=x.device), table)
+    return table.gather(1, planes).to(torch.uint8).view_as(x)
+
+
 _CHANGES = (brightness_, contrast_, saturation_, hue_)
 
 

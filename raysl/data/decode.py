@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from raysl.data.config import DataConfig
 from raysl.data.decoded import Ids, Images, content_id
@@ -19,8 +19,20 @@ from raysl.errors import InputError
 Record = tuple[bytes | Path, str]
 """The encoded bytes of an image or their file, and what to call it in a message."""
 
-_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _GIB = 2**30
+MAX_PIXELS = 89_478_485
+"""Larger images are refused: a small file can claim to be one that fills the memory. PIL warns here, too."""
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode_image(encoded: bytes, channels: int, size: int | None) -> tuple[Images, bool]:
@@ -35,20 +47,97 @@ def decode_image(encoded: bytes, channels: int, size: int | None) -> tuple[Image
     Raises:
         Exception: whatever PIL's decoders raise over bytes they cannot read.
     """
-    with Image.open(io.BytesIO(encoded)) as opened:
-        if opened.mode in _DEEP_MODES:
-            raise ValueError(f"more than 8 bits a channel (mode {opened.mode}); convert it to 8 bits")
-        # A palette's transparency has to be resolved before the colours are.
-        whole = opened.convert("RGBA") if "transparency" in opened.info and opened.mode == "P" else opened
-        image = whole.convert("L" if channels == 1 else "RGB")
+    image = read_image(encoded, channels)
     resized = size is not None and image.size != (size, size)
     if size is not None and resized:
-        image = _short_side_centre(image, size)
+        image = short_side_centre(image, size)
     pixels = np.asarray(image)
     return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), resized
 
 
-def _short_side_centre(image: Image.Image, size: int) -> Image.Image:
+def read_image(encoded: bytes, channels: int, traits: set[str] | None = None) -> Image.Image:
+    """Return an image upright, with 8 bits a channel, grey or RGB; of an animation, the first frame.
+
+    Args:
+        encoded: a whole file of any format that PIL reads.
+        channels: 1 for grey, 3 for RGB.
+        traits: what had to be converted to RGB is added here: `greyscale`, `palette`, `cmyk`, `16-bit`,
+            `alpha`, `other colours`, `rotated`, `animated`.
+
+    Raises:
+        Exception: whatever PIL's decoders raise over bytes they cannot read, and ValueError for more than
+            `MAX_PIXELS` or for pixels that are not integers of at most 16 bits.
+    """
+    if not encoded:
+        raise ValueError("the file is empty")
+    with Image.open(io.BytesIO(encoded)) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ValueError(
+                f"{opened.width}x{opened.height} pixels, more than {MAX_PIXELS / 1e6:.0f} million"
+            )
+        if traits is not None:
+            traits |= _traits(opened)
+        opened.load()
+        image = _eight_bits(opened)
+        # A palette's transparency has to be resolved before the colours are.
+        whole = image.convert("RGBA") if "transparency" in image.info and image.mode == "P" else image
+        image = whole.convert("L" if channels == 1 else "RGB")
+        turn = _UPRIGHT.get(_orientation(opened))
+    if turn is None:
+        return image
+    if traits is not None:
+        traits.add("rotated")
+    return image.transpose(turn)
+
+
+def why_unreadable(error: Exception) -> str:
+    """Return in one line, the same each time, why an image could not be decoded."""
+    if isinstance(error, UnidentifiedImageError):  # its message has the address of a buffer
+        return "no image, or of an unknown format"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image whose channels have 8 bits: of 16, the upper ones."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; convert them to 8 bits")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError(f"more than 16 bits a channel (mode {image.mode}); convert it to 8 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how the camera was held, 1 if that is not said; only of an image that is loaded."""
+    if not {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}.intersection(image.info):
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken notes about an image are no reason to refuse it
+        return 1
+
+
+def _traits(image: Image.Image) -> set[str]:
+    """Return what will have to be converted of an image that is open but not loaded."""
+    mode, found = image.mode, set()
+    deep = mode.startswith("I") or any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    checks = {
+        "greyscale": mode in ("1", "L", "LA", "La") or mode.startswith("I"),
+        "palette": mode in ("P", "PA"),
+        "cmyk": mode == "CMYK",
+        "16-bit": deep,
+        "alpha": mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info,
+        "other colours": mode in ("YCbCr", "LAB", "HSV"),
+        "animated": bool(getattr(image, "is_animated", False)),
+    }
+    found |= {name for name, true in checks.items() if true}
+    return found
+
+
+def short_side_centre(image: Image.Image, size: int) -> Image.Image:
+    """Return the centre square of an image whose short side is resized to its side."""
     width, height = image.size
     short = min(width, height)
     width, height = max(size, width * size // short), max(size, height * size // short)
@@ -122,9 +211,8 @@ class Decoder:
             encoded = source.read_bytes() if isinstance(source, Path) else source
             return *decode_image(encoded, self._channels, self._size), content_id(encoded), where
         except Exception as error:  # PIL's plugins let any exception through when the bytes are broken
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"{where} is not a readable image ({reason}): repair it or take it out"
+                f"{where} is not a readable image ({why_unreadable(error)}): repair it or take it out"
             ) from error
 
     def _allocate(self, shape: tuple[int, ...]) -> Images:

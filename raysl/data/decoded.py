@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysl.data.config import DataConfig, SelectionConfig
-from raysl.data.draws import key, mix
+from raysl.data.config import DataConfig
 from raysl.errors import InputError
 
 Images = NDArray[np.uint8]
@@ -60,21 +60,13 @@ class Decoded:
             InputError: a channel is constant.
         """
         values = np.arange(256, dtype=np.int64)
-        mean, std = [], []
+        moments = []
         for channel in range(self.channels):
             counts = np.zeros(256, np.int64)
             for start in range(0, len(self), 4096):
                 counts += np.bincount(self.images[start : start + 4096, channel].ravel(), minlength=256)
-            total = int(counts.sum())
-            first, second = int((counts * values).sum()), int((counts * values**2).sum())
-            variance = (total * second - first**2) / total**2
-            if variance == 0:
-                raise InputError(
-                    f"channel {channel} has the same value in every training image: nothing to learn from"
-                )
-            mean.append(first / total / 255)
-            std.append(variance**0.5 / 255)
-        return Normalization(tuple(mean), tuple(std))
+            moments.append((int(counts.sum()), int((counts * values).sum()), int((counts * values**2).sum())))
+        return normalization_of(moments)
 
     def rows(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Decoded:
         """Return a copy of some of the rows."""
@@ -90,40 +82,47 @@ class Normalization:
     std: tuple[float, ...]
 
 
+def normalization_of(moments: list[tuple[int, int, int]]) -> Normalization:
+    """Return mean and standard deviation from each channel's number of values, their sum and their squares'.
+
+    Raises:
+        InputError: a channel is constant.
+    """
+    mean, std = [], []
+    for channel, (total, first, second) in enumerate(moments):
+        variance = (total * second - first**2) / total**2
+        if variance == 0:
+            raise InputError(
+                f"channel {channel} has the same value in every training image: nothing to learn from"
+            )
+        mean.append(first / total / 255)
+        std.append(variance**0.5 / 255)
+    return Normalization(tuple(mean), tuple(std))
+
+
+def labelled(labels: Labels | None) -> NDArray[np.bool_]:
+    """Return which images have a label, (N,) booleans: -1 is none. Where nothing is labelled, N is 0."""
+    return np.zeros(0, np.bool_) if labels is None else labels >= 0
+
+
 def content_id(encoded: bytes) -> int:
     """Return the 64-bit id of an image: BLAKE2b of its encoded bytes."""
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
 
 
-def in_selection(ids: Ids, config: SelectionConfig) -> NDArray[np.bool_]:
-    """Return which images are held out for selection.
+class HasStatistics(Protocol):
+    """Images that know what normalisation needs of them."""
 
-    Images are ranked by a hash of their id and the first ones are taken, so equal images stay together and
-    the order of rows does not matter.
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for RGB."""
 
-    Args:
-        ids: (N,) ids of the training images.
-        config: how many to hold out.
-
-    Returns:
-        (N,) booleans; at most min(fraction N, maximum) are true, at least one image where fraction is not 0.
-    """
-    wanted = min(round(config.fraction * len(ids)), config.maximum)
-    unique, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    if config.fraction == 0 or len(unique) < 2:
-        return np.zeros(len(ids), np.bool_)
-    order = np.argsort(mix(unique ^ key(_SELECTION, config.seed)), kind="stable")
-    taken = np.cumsum(counts[order]) <= wanted
-    taken[0] = True
-    chosen = np.zeros(len(unique), np.bool_)
-    chosen[order] = taken
-    return np.asarray(chosen[inverse], np.bool_)
+    @property
+    def statistics(self) -> Normalization:
+        """Mean and standard deviation of each channel."""
 
 
-_SELECTION = 0x5E1EC7
-
-
-def normalization(config: DataConfig, train: Decoded) -> Normalization:
+def normalization(config: DataConfig, train: HasStatistics) -> Normalization:
     """Return the configured mean and std, or those of the training images.
 
     Args:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from raysl.data.catalog import CATALOG, nearest_name
 from raysl.data.config import DataConfig
 from raysl.errors import InputError
 
@@ -18,10 +19,15 @@ IMAGE_SUFFIXES = frozenset(
 _SPLITS = {
     "test": ("test", "testing"),
     "val": ("val", "validation", "valid"),
+    "unlabeled": ("unlabeled", "unlabelled"),
     "train": ("train", "training"),
 }
 _REST = "rest"
 _TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
+# What `raysl data prepare` leaves in its folder: until it is done, and for good.
+UNFINISHED = ".prepare"
+MANIFEST = "manifest.json"
+REJECTED = "rejected.parquet"
 _ABOUT_SHARDS = re.compile(r"\d*|of")
 
 
@@ -41,21 +47,52 @@ class Files:
 
 
 def train_files(config: DataConfig) -> Files:
-    """Return the files to train on: those of the split `train`, else all that belong to no other split.
+    """Return the files of `data.train_split`; where no file is called `train`, all that are of no split.
 
     Raises:
         InputError: nothing usable is there.
     """
-    root = _existing(config.source, "data.source")
+    root = _existing(config.source, "data.source", config.root)
+    if config.train_split != "train":
+        return _named_splits(root, config.train_split)
     if root.is_file():
         return _single(root)
     files = _chosen(root, ("train", _REST))
     if files is None:
         raise InputError(
-            f"{root} holds only test or val files: name one train*.parquet, put images in train/ or give the "
-            "path of the training split"
+            f"{root} holds only test or val (or unlabeled) files: name one train*.parquet, put images in "
+            "train/, give the path of the training split, or set data.train_split"
         )
     return files
+
+
+def _named_splits(root: Path, names: str) -> Files:
+    """Return the files of one split, or of several joined by `+`."""
+    found = {} if root.is_file() else splits_of(root)
+    parts = [found[name] for name in names.split("+") if name in found]
+    if len(parts) < len(names.split("+")):
+        there = ", ".join(found) or "one file"
+        raise InputError(f"data.train_split = {names}: {root} has no such split (it has {there})")
+    if len(parts) == 1:
+        return parts[0]
+    if not parts[0].parquet:
+        raise InputError(
+            f"data.train_split = {names}: {root} holds image files; make Parquet of them with "
+            "raysl data prepare"
+        )
+    return Files(root, tuple(path for part in parts for path in part.paths), parquet=True)
+
+
+def splits_of(root: Path) -> dict[str, Files]:
+    """Return the files of each split that a folder holds; what belongs to none is `train` if that is missing.
+
+    Raises:
+        InputError: the folder holds nothing usable.
+    """
+    found = _look(root)
+    splits = {split: found.of(split) for split in ("train", "unlabeled", "val", "test")}
+    splits["train"] = splits["train"] or found.of(_REST)
+    return {split: files for split, files in splits.items() if files is not None}
 
 
 def test_files(config: DataConfig) -> Files:
@@ -67,14 +104,14 @@ def test_files(config: DataConfig) -> Files:
         InputError: there is no test split.
     """
     if config.test is not None:
-        root = _existing(config.test, "data.test")
+        root = _existing(config.test, "data.test", config.root)
         if root.is_file():
             return _single(root)
         files = _chosen(root, ("test", "val", _REST))
         if files is None:
             raise InputError(f"data.test: {root} holds only training files: give the path of the test split")
         return files
-    root = _existing(config.source, "data.source")
+    root = _existing(config.source, "data.source", config.root)
     files = _beside(root) if root.is_file() else _chosen(root, ("test", "val"))
     if files is None:
         place = ""
@@ -86,13 +123,23 @@ def test_files(config: DataConfig) -> Files:
     return files
 
 
-def _existing(path: str, field: str) -> Path:
+def _existing(path: str, field: str, prepared: str) -> Path:
+    """Return the place of a source: a path, or the name of a set that lies prepared in a folder."""
     found = Path(path).expanduser()
+    if not found.exists() and path in CATALOG:
+        found = Path(prepared).expanduser() / path
+        if not found.exists():
+            raise InputError(
+                f"{field}: {path} is not in {prepared}/ yet: raysl data prepare {path} {found} "
+                f"{CATALOG[path].options()}"
+            )
     if not found.exists():
         raise InputError(
-            f"{field}: {path} does not exist: give 'digits', a Parquet file, or a folder of images or "
-            "Parquet files"
+            f"{field}: {path} does not exist: give 'digits', a Parquet file, a folder of images or "
+            f"Parquet files, or a name of raysl data list{nearest_name(path)}"
         )
+    if (found / UNFINISHED).exists():
+        raise InputError(f"{field}: {found} is not prepared to the end: run its raysl data prepare again")
     return found
 
 
@@ -105,7 +152,12 @@ def _single(path: Path) -> Files:
 
 
 def _visible(path: Path, root: Path) -> bool:
-    """Return whether no part of the path below `root` starts with a dot, as leftovers of editors do."""
+    """Return whether a file is meant to be read.
+
+    Leftovers, whose path has a part that starts with a dot, and the list of rejected images are not.
+    """
+    if path.name == REJECTED and (path.parent / MANIFEST).exists():
+        return False
     return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
@@ -142,8 +194,24 @@ def _split_place(path: Path, root: Path) -> tuple[str, Path]:
     return _REST, root
 
 
-def _chosen(root: Path, wanted: tuple[str, ...]) -> Files | None:
-    """Return the files of the first of the wanted splits that a folder holds."""
+@dataclass(frozen=True)
+class _Found:
+    """All files of a folder: each with its split, and the folder or file that says so."""
+
+    root: Path
+    places: list[tuple[Path, str, Path]]
+    parquet: bool
+
+    def of(self, split: str) -> Files | None:
+        """Return the files of a split; None if there are none."""
+        own = [(path, place) for path, named, place in self.places if named == split]
+        chosen = tuple(path for path, _ in own)
+        if self.parquet or not own:
+            return Files(self.root, chosen, parquet=True) if own else None
+        return _image_files(_image_root(self.root, {place for _, place in own}), chosen)
+
+
+def _look(root: Path) -> _Found:
     known = {".parquet", *IMAGE_SUFFIXES}
     found = sorted(p for p in root.rglob("*") if p.suffix.lower() in known and _visible(p, root))
     found = [path for path in found if path.is_file()]
@@ -152,16 +220,18 @@ def _chosen(root: Path, wanted: tuple[str, ...]) -> Files | None:
     if not paths:
         raise InputError(f"{root} holds no Parquet files and no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
     places = [(path, *_split_place(path, root)) for path in paths]
+    if not {split for _, split, _ in places} & {"train", "val", "test"}:
+        # Without another split beside it, it is one class among others.
+        places = [(path, _REST, root) for path in paths]
     if not parquet and _train_is_a_class(places):
         places = [(path, _REST, root) for path in paths]
-    for split in wanted:
-        own = [(path, place) for path, of, place in places if of == split]
-        if own:
-            chosen = tuple(path for path, _ in own)
-            if parquet:
-                return Files(root, chosen, parquet=True)
-            return _image_files(_image_root(root, {place for _, place in own}), chosen)
-    return None
+    return _Found(root, places, bool(parquet))
+
+
+def _chosen(root: Path, wanted: tuple[str, ...]) -> Files | None:
+    """Return the files of the first of the wanted splits that a folder holds."""
+    found = _look(root)
+    return next((files for split in wanted if (files := found.of(split)) is not None), None)
 
 
 def _train_is_a_class(places: list[tuple[Path, str, Path]]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raysl.data.decoded import Decoded
@@ -22,7 +23,7 @@ class Batch:
     """This worker's part of a global batch.
 
     Attributes:
-        views: for each view (B / world size, C, H, W), normalised.
+        views: for each view (B / world size, C, H, W), normalised; un-augmented ones first.
         labels: (B / world size,) int64, or None without labels.
         indices: (B / world size,) rows of the training set, int64, on the host.
     """
@@ -48,6 +49,7 @@ class MemoryFeed:
         world_size: how many workers there are.
         device: where views are made.
         dtype: type of the views; the work is done in float32 and cast.
+        plain_views: un-augmented views, all the same, to put before the augmented ones.
 
     Raises:
         InputError: the batch is larger than the data, or does not divide among the workers.
@@ -63,16 +65,17 @@ class MemoryFeed:
         world_size: int = 1,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        plain_views: int = 0,
     ) -> None:
         check_batch_size(batch_size, len(data), world_size)
         self.data = data
         self.views = views
         self.batch_size = batch_size
         self._seed = seed
-        self._rank = rank
-        self._local = batch_size // world_size
+        self._rank, self._world = rank, world_size
         self._device = torch.device(device)
         self._dtype = dtype
+        self._plain_views = plain_views
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,14 +84,28 @@ class MemoryFeed:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from `start_step` on: the same ones, wherever it is begun."""
-        order = permutation(key(_ORDER, self._seed, epoch), len(self.data))
+        order = epoch_order(self._seed, epoch, len(self.data))
         for step in range(start_step, self.steps_per_epoch):
-            first = step * self.batch_size + self._rank * self._local
-            rows = order[first : first + self._local]
+            rows = local_rows(order, step, self.batch_size, self._rank, self._world)
             images = _to(self.data.images[rows], self._device)
-            views = self.views(images, self.data.ids[rows], seed=self._seed, epoch=epoch, dtype=self._dtype)
+            views = [self.views.plain(images, self._dtype) for _ in range(self._plain_views)]
+            views += self.views(images, self.data.ids[rows], seed=self._seed, epoch=epoch, dtype=self._dtype)
             labels = None if self.data.labels is None else _to(self.data.labels[rows], self._device)
             yield Batch(views, labels, torch.from_numpy(rows))
+
+
+def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+    """Return the (N,) order of the training images in an epoch, which is that of every feed."""
+    return permutation(key(_ORDER, seed, epoch), images)
+
+
+def local_rows(
+    order: NDArray[np.int64], step: int, batch_size: int, rank: int, world_size: int
+) -> NDArray[np.int64]:
+    """Return a worker's rows of a global batch, of which it has an equal slice."""
+    local = batch_size // world_size
+    first = step * batch_size + rank * local
+    return order[first : first + local]
 
 
 def plain(

@@ -16,6 +16,7 @@ from raysl.data import colour
 from raysl.data.config import (
     BlurConfig,
     CropConfig,
+    EqualizeConfig,
     FlipConfig,
     GrayscaleConfig,
     JitterConfig,
@@ -27,6 +28,8 @@ from raysl.data.draws import uniform
 from raysl.data.resample import kernel_taps, resample, resize_taps, shift_taps
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 _TRIES = 10
 
 
@@ -44,16 +47,20 @@ class Draws:
     stream: Ids
     ids: Ids
 
+    def of(self, rows: slice) -> Draws:
+        """Return the draws of some of the images."""
+        return Draws(self.view, self.stream, self.ids[rows])
+
     def uniform(self, count: int) -> Floats:
         """Return (N, count) numbers in [0, 1)."""
         return uniform(self.stream, self.ids, count)
 
-    def chosen(self, p: float | tuple[float, ...], u: Floats) -> NDArray[np.bool_]:
+    def chosen(self, p: float | tuple[float, ...], u: Floats) -> Bools:
         """Return which images the operation is for: those whose (N,) draw is below the view's probability."""
         return np.asarray(u < (p[self.view] if isinstance(p, tuple) else p))
 
 
-def crop_boxes(u: Floats, height: int, width: int, config: CropConfig) -> NDArray[np.int64]:
+def crop_boxes(u: Floats, height: int | Ints, width: int | Ints, config: CropConfig, view: int = 0) -> Ints:
     """Return (N, 4) boxes: top, left, height, width.
 
     As torchvision's `RandomResizedCrop`: the first of ten draws of area and ratio that fits, else the largest
@@ -61,23 +68,31 @@ def crop_boxes(u: Floats, height: int, width: int, config: CropConfig) -> NDArra
 
     Args:
         u: (N, 22) uniform draws: ten areas, ten ratios, two positions.
-        height: of the images.
-        width: of the images.
+        height: of the images, or (N,) of each.
+        width: of the images, or (N,) of each.
         config: the ranges.
+        view: whose range of area, where each view has its own.
     """
-    area = height * width * (config.scale[0] + (config.scale[1] - config.scale[0]) * u[:, :_TRIES])
+    sides = np.broadcast_to(np.stack([height, width], axis=-1), (len(u), 2))
+    height, width = sides[:, :1], sides[:, 1:]
+    smallest, largest = config.scale_of(view)
+    area = height * width * (smallest + (largest - smallest) * u[:, :_TRIES])
     low, high = np.log(config.ratio)
     ratio = np.exp(low + (high - low) * u[:, _TRIES : 2 * _TRIES])
     wide, tall = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
     fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
     first = np.argmax(fits, axis=1)[:, None]
     size = np.concatenate([np.take_along_axis(tall, first, 1), np.take_along_axis(wide, first, 1)], axis=1)
-    corner = np.floor(u[:, 2 * _TRIES :] * (np.array([height, width]) - size + 1))
-    nearest = min(max(width / height, config.ratio[0]), config.ratio[1])
-    fallback = np.array([min(height, round(width / nearest)), min(width, round(height * nearest))])
+    corner = np.floor(u[:, 2 * _TRIES :] * (sides - size + 1))
     none = ~fits.any(axis=1)
-    size[none] = fallback
-    corner[none] = (np.array([height, width]) - fallback) // 2
+    if none.any():
+        height, width = height[none], width[none]
+        nearest = np.clip(width / height, *config.ratio)
+        fallback = np.minimum(
+            sides[none], np.rint(np.concatenate([width / nearest, height * nearest], axis=1))
+        )
+        size[none] = fallback
+        corner[none] = (sides[none] - fallback) // 2
     return np.concatenate([corner, size], axis=1).astype(np.int64)
 
 
@@ -120,7 +135,7 @@ def shift_pixels(x: Tensor, offsets: NDArray[np.int64]) -> Tensor:
     return resample(x, taps[0], taps[1])
 
 
-def _on_chosen(x: Tensor, chosen: NDArray[np.bool_], change: Callable[[Tensor], Tensor]) -> Tensor:
+def _on_chosen(x: Tensor, chosen: Bools, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Return images of which the chosen ones went through `change`."""
     if chosen.all():
         return change(x)
@@ -130,15 +145,25 @@ def _on_chosen(x: Tensor, chosen: NDArray[np.bool_], change: Callable[[Tensor], 
     return x.index_copy_(0, rows, change(x.index_select(0, rows)))
 
 
+def draw_boxes(config: CropConfig, draws: Draws, height: int | Ints, width: int | Ints) -> Ints:
+    """Return the (N, 4) boxes of crops: top, left, height, width."""
+    return crop_boxes(draws.uniform(2 * _TRIES + 2), height, width, config, draws.view)
+
+
 def _crop(x: Tensor, config: CropConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    boxes = crop_boxes(draws.uniform(2 * _TRIES + 2), x.shape[2], x.shape[3], config)
+    boxes = draw_boxes(config, draws, x.shape[2], x.shape[3])
     return resized_crop(x, boxes, size, config.interpolation, config.antialias)
 
 
-def _shift(x: Tensor, config: ShiftConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
+def draw_shift(config: ShiftConfig, draws: Draws) -> tuple[Ints, Bools]:
+    """Return the (N, 2) pixels down and right, and which images are shifted."""
     u = draws.uniform(3)
-    chosen = draws.chosen(config.p, u[:, 0])
     offsets = np.floor(u[:, 1:] * (2 * config.pixels + 1)).astype(np.int64) - config.pixels
+    return offsets, draws.chosen(config.p, u[:, 0])
+
+
+def _shift(x: Tensor, config: ShiftConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
+    offsets, chosen = draw_shift(config, draws)
     return _on_chosen(x, chosen, lambda part: shift_pixels(part, offsets[chosen]))
 
 
@@ -146,17 +171,22 @@ def _flip(x: Tensor, config: FlipConfig, draws: Draws, size: tuple[int, int]) ->
     return _on_chosen(x, draws.chosen(config.p, draws.uniform(1)[:, 0]), lambda part: part.flip(3))
 
 
-def _jitter(x: Tensor, config: JitterConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
+def draw_jitter(config: JitterConfig, draws: Draws, channels: int) -> tuple[Floats, Ints, Bools]:
+    """Return the (N, 4) factors of the changes, their (N, T) order, and which images are jittered."""
     u = draws.uniform(9)
     strength = np.array([config.brightness, config.contrast, config.saturation, config.hue])
     low, high = np.maximum(0.0, 1 - strength), 1 + strength
     low[3], high[3] = -config.hue, config.hue
     factors = low + (high - low) * u[:, 1:5]
     active = np.flatnonzero(strength > 0)
-    if x.shape[1] == 1:
+    if channels == 1:
         active = active[active < 2]
     order = active[np.argsort(u[:, 5 : 5 + len(active)], axis=1, kind="stable")]
-    return colour.jitter(x, factors, order, draws.chosen(config.p, u[:, 0]))
+    return factors, order, draws.chosen(config.p, u[:, 0])
+
+
+def _jitter(x: Tensor, config: JitterConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
+    return colour.jitter(x, *draw_jitter(config, draws, x.shape[1]))
 
 
 def _grayscale(x: Tensor, config: GrayscaleConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
@@ -166,17 +196,26 @@ def _grayscale(x: Tensor, config: GrayscaleConfig, draws: Draws, size: tuple[int
     return _on_chosen(x, chosen, lambda part: colour.luma(part).expand_as(part).contiguous())
 
 
-def _blur(x: Tensor, config: BlurConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
+def draw_blur(config: BlurConfig, draws: Draws, size: tuple[int, int]) -> tuple[Floats, int, Bools]:
+    """Return the (N,) standard deviations, the kernel's width in pixels, and which images are blurred."""
     u = draws.uniform(2)
-    chosen = draws.chosen(config.p, u[:, 0])
-    sigma = config.sigma[0] + (config.sigma[1] - config.sigma[0]) * u[chosen, 1]
-    width = config.kernel or default_kernel(min(x.shape[2:]))
-    return _on_chosen(x, chosen, lambda part: gaussian_blur(part, sigma, width))
+    sigma = config.sigma[0] + (config.sigma[1] - config.sigma[0]) * u[:, 1]
+    return sigma, config.kernel or default_kernel(min(size)), draws.chosen(config.p, u[:, 0])
+
+
+def _blur(x: Tensor, config: BlurConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
+    sigma, width, chosen = draw_blur(config, draws, (x.shape[2], x.shape[3]))
+    return _on_chosen(x, chosen, lambda part: gaussian_blur(part, sigma[chosen], width))
 
 
 def _solarize(x: Tensor, config: SolarizeConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
     chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
     return _on_chosen(x, chosen, lambda part: colour.solarize(part, config.threshold))
+
+
+def _equalize(x: Tensor, config: EqualizeConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
+    chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
+    return _on_chosen(x, chosen, lambda part: colour.equalize(colour.to_bytes(part)).float().div_(255))
 
 
 Operation = Callable[[Tensor, Any, Draws, tuple[int, int]], Tensor]
@@ -190,4 +229,5 @@ OPERATIONS: dict[str, Operation] = {
     "grayscale": _grayscale,
     "blur": _blur,
     "solarize": _solarize,
+    "equalize": _equalize,
 }

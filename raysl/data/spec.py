@@ -8,16 +8,32 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from raysl.config.base import Config
 from raysl.data.presets import PRESETS
 
-OpName = Literal["crop", "shift", "flip", "jitter", "grayscale", "blur", "solarize"]
+OpName = Literal["crop", "shift", "flip", "jitter", "grayscale", "blur", "solarize", "equalize"]
 Interpolation = Literal["bilinear", "bicubic"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PerView = Probability | tuple[Probability, ...]
 Positive = Annotated[float, Field(gt=0)]
+Pixels = Annotated[int, Field(ge=4, le=4096)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Range = tuple[Share, Share]
+
+
+def _ranges_or_one(value: Any) -> str:
+    """Tell one range from a list of ranges, so that a mistake in one is not blamed on the other."""
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    return "range-each" if isinstance(first, list | tuple) else "range-one"
+
+
+# The tags hold a hyphen, by which the loader of configs knows that they are no keys.
+PerViewRange = Annotated[
+    Annotated[Range, Tag("range-one")] | Annotated[tuple[Range, ...], Tag("range-each")],
+    Discriminator(_ranges_or_one),
+]
 
 
 class OpConfig(Config):
@@ -30,8 +46,8 @@ class OpConfig(Config):
 class CropConfig(Config):
     """Random resized crop (torchvision's `RandomResizedCrop`); its size is `views.size`."""
 
-    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
-    """Smallest and largest share of the image's area."""
+    scale: PerViewRange = (0.2, 1.0)
+    """Smallest and largest share of the image's area; a list of such pairs gives each view its own."""
 
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     """Smallest and largest width over height, drawn on a logarithmic scale."""
@@ -44,10 +60,21 @@ class CropConfig(Config):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+        named: list[tuple[str, tuple[float, float]]] = [("scale", pair) for pair in self.scales()]
+        for name, (low, high) in [*named, ("ratio", self.ratio)]:
             if low > high:
                 raise ValueError(f"{name} is [smallest, largest], and {low} is above {high}")
         return self
+
+    def scales(self) -> tuple[Range, ...]:
+        """Return the ranges of area: one for all views, or one for each."""
+        pairs = self.scale if isinstance(self.scale[0], tuple) else (self.scale,)
+        return pairs
+
+    def scale_of(self, view: int) -> Range:
+        """Return a view's range of area."""
+        scales = self.scales()
+        return scales[view] if len(scales) > 1 else scales[0]
 
 
 class ShiftConfig(OpConfig):
@@ -125,14 +152,21 @@ class SolarizeConfig(OpConfig):
     """Values from here on are inverted, on the scale 0-1."""
 
 
+class EqualizeConfig(OpConfig):
+    """Spread each channel's values so that every value is about as frequent (PIL's `ImageOps.equalize`)."""
+
+    p: PerView = 0.1
+    """Probability of an equalised image; a list gives each view its own."""
+
+
 class EvaluationView(Config):
     """How an image is shown when nothing is drawn: short side to `resize`, then the centre `crop`."""
 
-    resize: int | None = Field(default=None, ge=4, le=4096)
-    """Short side in pixels; by default `crop`, and without that `views.size`."""
+    resize: Pixels | None = None
+    """Short side in pixels; by default `crop`, and without that the size of the first view."""
 
-    crop: int | None = Field(default=None, ge=4, le=4096)
-    """Side of the centre square in pixels; by default `views.size`."""
+    crop: Pixels | None = None
+    """Side of the centre square in pixels; by default the size of the first view."""
 
     interpolation: Interpolation = "bilinear"
     """Filter that resizes; always antialiased."""
@@ -147,10 +181,20 @@ class ViewsConfig(Config):
     count: int = Field(default=2, ge=1, le=64)
     """Views of each image."""
 
-    size: int | None = Field(default=None, ge=4, le=4096)
-    """Side of a view in pixels; by default that of the stored images."""
+    size: Pixels | tuple[Pixels, ...] | None = None
+    """Side of a view in pixels; by default that of the stored images. A list gives each view its own
+    (multi-crop), the first of which is the evaluation view's too."""
 
-    order: tuple[OpName, ...] = ("crop", "shift", "flip", "jitter", "grayscale", "blur", "solarize")
+    order: tuple[OpName, ...] = (
+        "crop",
+        "shift",
+        "flip",
+        "jitter",
+        "grayscale",
+        "blur",
+        "solarize",
+        "equalize",
+    )
     """Order of the operations; those that are off are passed over."""
 
     crop: CropConfig | None = None
@@ -174,6 +218,15 @@ class ViewsConfig(Config):
     solarize: SolarizeConfig | None = None
     """Solarization, or null for none."""
 
+    equalize: EqualizeConfig | None = None
+    """Histogram equalisation, or null for none."""
+
+    colour: Literal["exact", "fused"] = "exact"
+    """`exact`: torchvision's colour changes one after the other, each clamped. `fused`: one matrix for each
+    image, which holds brightness, contrast, saturation, hue (a rotation about the grey axis), grayscale and
+    normalisation, applied in one pass after the crop; crops are rounded to 8 bits, as PIL's are. Several
+    times faster, and not the published arithmetic (docs/DATA.md, Views)."""
+
     evaluation: EvaluationView = EvaluationView()
     """The un-augmented view."""
 
@@ -193,18 +246,29 @@ class ViewsConfig(Config):
     def _consistent(self) -> Self:
         if len(set(self.order)) < len(self.order):
             raise ValueError(f"order names an operation twice: {', '.join(self.order)}")
+        lists: dict[str, Any] = {"size": self.size}
         for name, op in self._given().items():
             if name not in self.order:
                 raise ValueError(f"{name} is on but missing from order: add it, or set {name}: null")
-            p = getattr(op, "p", 1.0)
-            if isinstance(p, tuple) and len(p) != self.count:
+            lists[f"{name}.p"] = getattr(op, "p", None)
+        for name, value in lists.items():
+            if isinstance(value, tuple) and len(value) != self.count:
                 raise ValueError(
-                    f"{name}.p needs one value, or one for each of the {self.count} views, not {len(p)}"
+                    f"{name} needs one value, or one for each of the {self.count} views, not {len(value)}"
                 )
+        scales = 1 if self.crop is None else len(self.crop.scales())
+        if scales not in (1, self.count):
+            raise ValueError(
+                f"crop.scale needs one range, or one for each of the {self.count} views, not {scales}"
+            )
         return self
 
+    def sizes(self) -> tuple[int | None, ...]:
+        """Return the side of each view in pixels; None is that of the stored images."""
+        return self.size if isinstance(self.size, tuple) else (self.size,) * self.count
+
     def _given(self) -> dict[str, Config]:
-        names = ("crop", "shift", "flip", "jitter", "grayscale", "blur", "solarize")
+        names = ("crop", "shift", "flip", "jitter", "grayscale", "blur", "solarize", "equalize")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def operations(self) -> list[tuple[str, Config]]:

@@ -6,16 +6,20 @@ workers, resumed runs and chunks that fit a processor's cache give the same bits
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raysl.data.config import ViewsConfig
+from raysl.data.bands import Scratch
+from raysl.data.config import CropConfig, ViewsConfig
+from raysl.data.crops import Boxes
 from raysl.data.decoded import Ids, Normalization
 from raysl.data.draws import key
-from raysl.data.operations import OPERATIONS, Draws, default_kernel, resized_crop
+from raysl.data.fused import FUSED, NEED_FLOATS, Uncoloured, mirror_early
+from raysl.data.operations import OPERATIONS, Draws, default_kernel, draw_boxes
+from raysl.data.shown import Shown
 from raysl.errors import InputError
 
 _VIEWS = 0x51E35
@@ -32,6 +36,10 @@ class ViewPipeline:
         normalization: mean and std of each channel, applied last.
         stored: (height, width) of the stored images.
 
+    Attributes:
+        sizes: (height, width) of each view.
+        watch: told the name of each operation as it ends, for who measures.
+
     Raises:
         InputError: a kernel or a crop does not fit the images.
     """
@@ -40,14 +48,26 @@ class ViewPipeline:
         self.config = config
         self.normalization = normalization
         self.stored = stored
-        self.size = stored if config.size is None else (config.size, config.size)
-        self._shown, self._shown_crop = _evaluation_sizes(config, stored)
-        side = min(self.size)
-        kernel = 1 if config.blur is None else config.blur.kernel or default_kernel(side)
-        if kernel // 2 >= side:
-            raise InputError(
-                f"views.blur.kernel = {kernel} is too wide for views of {side} pixels; at most {2 * side - 1}"
-            )
+        self._scratch = Scratch()
+        self.watch: Callable[[str], object] = str
+        self.sizes = [stored if side is None else (side, side) for side in config.sizes()]
+        self._plain = Shown.of(config, config.sizes()[0], config.evaluation.crop, stored)
+        # Without a crop, a view is shown as in evaluation, but at its own size.
+        self._starts = [
+            None if config.crop is not None or size == stored else Shown.of(config, size[0], size[0], stored)
+            for size in self.sizes
+        ]
+        _check_blur(config, self.sizes, stored)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the first view."""
+        return self.sizes[0]
+
+    @property
+    def plain_size(self) -> tuple[int, int]:
+        """(height, width) of the un-augmented view."""
+        return self._plain.cut
 
     @property
     def count(self) -> int:
@@ -68,82 +88,177 @@ class ViewPipeline:
             dtype: type of the result. The work is done in float32 and cast, so that the values are the same.
 
         Returns:
-            For each view a normalised (N, C, *size) tensor.
+            For each view a normalised (N, C, *sizes[view]) tensor.
         """
+        self._check(images, self.stored)
+        return [
+            self._view(images, ids, view, self._draws(view, ids, seed, epoch), dtype)
+            for view in range(self.count)
+        ]
+
+    @property
+    def crops_first(self) -> bool:
+        """Whether the views begin with a crop, which may then be cut elsewhere: see `boxes`."""
+        return next((name == "crop" for name, _ in self.config.operations()), False)
+
+    def boxes(self, shapes: Boxes, ids: Ids, *, seed: int, epoch: int) -> list[Boxes]:
+        """Return for each view the (N, 4) crops of images of any sizes: top, left, height, width.
+
+        Only where `crops_first`.
+
+        Args:
+            shapes: (N, 2) height and width of each image.
+            ids: (N,) image ids.
+            seed: the run's seed.
+            epoch: which epoch's draws.
+        """
+        crop = self._crop()
+        draws = [self._draws(view, ids, seed, epoch)[0] for view in range(self.count)]
+        return [draw_boxes(crop, each, shapes[:, 0], shapes[:, 1]) for each in draws]
+
+    @torch.no_grad()
+    def of_crops(
+        self, crops: Sequence[Tensor], ids: Ids, *, seed: int, epoch: int, dtype: torch.dtype = torch.float32
+    ) -> list[Tensor]:
+        """Return the views whose crops, by `boxes`, have been cut and resized already.
+
+        With `colour: fused` and images of one size it makes no difference, to the bit, who called
+        `crops.crop_bytes`; with `exact` the crops' rounding to uint8 is one.
+
+        Args:
+            crops: for each view (N, C, *sizes[view]) uint8.
+            ids: (N,) image ids.
+            seed: the run's seed.
+            epoch: which epoch's draws.
+            dtype: type of the result.
+        """
+        self._crop()
         views = []
-        for view in range(self.count):
-            streams = [key(_VIEWS, seed, epoch, view, place) for place in range(len(self.config.order))]
-
-            def change(x: Tensor, rows: slice, view: int = view, streams: list[Ids] = streams) -> Tensor:
-                x = self._show(x) if self.config.crop is None and self.size != self.stored else x
-                for (name, op), stream in zip(self.config.operations(), streams, strict=False):
-                    x = OPERATIONS[name](x, op, Draws(view, stream, ids[rows]), self.size)
-                return x
-
-            views.append(self._in_chunks(images, change, self.size, dtype))
+        for view, images in enumerate(crops):
+            self._check(images, self.sizes[view])
+            draws = self._draws(view, ids, seed, epoch)
+            views.append(self._view(images, ids, view, draws, dtype, skip=1))
         return views
+
+    def _crop(self) -> CropConfig:
+        if self.config.crop is None or not self.crops_first:
+            raise ValueError("these views change the whole image before they crop it")
+        return self.config.crop
+
+    def _draws(self, view: int, ids: Ids, seed: int, epoch: int) -> list[Draws]:
+        """Return the draws of each operation of a view, in order."""
+        places = range(len(self.config.operations()))
+        return [Draws(view, key(_VIEWS, seed, epoch, view, place), ids) for place in places]
+
+    def _view(
+        self, images: Tensor, ids: Ids, view: int, draws: list[Draws], dtype: torch.dtype, skip: int = 0
+    ) -> Tensor:
+        """Return one view of a batch, all but the first `skip` operations of it."""
+        start = None if skip else self._starts[view]
+        size = self.sizes[view]
+        steps = [(name, op, drawn) for (name, op), drawn in zip(self.config.operations(), draws, strict=True)]
+
+        def exact(part: Tensor, rows: slice, out: Tensor) -> None:
+            x = _floats(part)
+            x = x if start is None else start(x)
+            self.watch("convert")
+            for name, op, drawn in steps[skip:]:
+                x = OPERATIONS[name](x, op, drawn.of(rows), size)
+                self.watch(name)
+            out.copy_(self._normalized(x))
+            self.watch("normalize")
+
+        def once(part: Tensor, rows: slice, out: Tensor) -> None:
+            shown = part if start is None else start(_floats(part)).mul(255)
+            coloured = Uncoloured.of(shown, self._scratch)
+            self.watch("convert")
+            for name, op, drawn in mirror_early(steps)[skip:]:
+                if name in NEED_FLOATS:  # whoever is chosen: a crop that follows rounds bytes only
+                    coloured.pixels()
+                FUSED[name](coloured, op, drawn.of(rows), size)
+                self.watch(name)
+            coloured.normalized(self.normalization, out)
+            self.watch("normalize")
+
+        if self.config.colour == "exact":
+            return _in_chunks(images, exact, size, dtype)
+        return _in_chunks(images, once, size, torch.float32).to(dtype)
 
     @torch.no_grad()
     def plain(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the un-augmented, normalised view of (N, C, H, W) uint8 images."""
-        return self._in_chunks(images, lambda x, _: self._show(x), self._shown_crop, dtype)
+        self._check(images, self.stored)
+        show = self._plain
+        return self._shown(images, show, show.cut, dtype)
 
-    def _in_chunks(
-        self,
-        images: Tensor,
-        change: Callable[[Tensor, slice], Tensor],
-        size: tuple[int, int],
-        dtype: torch.dtype,
-    ) -> Tensor:
-        n, channels, *stored = images.shape
-        if tuple(stored) != self.stored:
+    @torch.no_grad()
+    def normalize(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return (N, C, H, W) uint8 images of any size, normalised."""
+        size = (images.shape[2], images.shape[3])
+        self._check(images, size)
+        return self._shown(images, None, size, dtype)
+
+    def _shown(self, images: Tensor, show: Shown | None, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        def change(part: Tensor, rows: slice, out: Tensor) -> None:
+            x = _floats(part)
+            out.copy_(self._normalized(x if show is None else show(x)))
+
+        return _in_chunks(images, change, size, dtype)
+
+    def _check(self, images: Tensor, size: tuple[int, int]) -> None:
+        _, channels, *given = images.shape
+        if tuple(given) != size:
             raise InputError(
-                f"images of {stored[1]}x{stored[0]} among images of {self.stored[1]}x{self.stored[0]}: "
+                f"images of {given[1]}x{given[0]} among images of {size[1]}x{size[0]}: "
                 "set data.image_size to store all splits alike"
             )
         if channels != len(self.normalization.mean):
             raise InputError(
                 f"the images have {channels} channel(s), data.mean {len(self.normalization.mean)} value(s)"
             )
-        budget = _CPU_CHUNK if images.device.type == "cpu" else _DEVICE_CHUNK
-        step = max(1, budget // (channels * max(int(np.prod(size)), int(np.prod(self.stored)))))
-        mean = torch.tensor(self.normalization.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.normalization.std, device=images.device).view(1, -1, 1, 1)
-        out = torch.empty((n, channels, *size), dtype=dtype, device=images.device)
-        for start in range(0, n, step):
-            rows = slice(start, min(start + step, n))
-            x = change(images[rows].to(torch.float32, copy=True).div_(255), rows)
-            out[rows] = x.sub_(mean).div_(std)
-        return out
 
-    def _show(self, x: Tensor) -> Tensor:
-        """Return the evaluation view of float images."""
-        if self._shown != self.stored:
-            whole = np.tile(np.array([0, 0, *self.stored], np.int64), (len(x), 1))
-            x = resized_crop(x, whole, self._shown, self.config.evaluation.interpolation)
-        (height, width), (tall, wide) = self._shown, self._shown_crop
-        top, left = round((height - tall) / 2), round((width - wide) / 2)
-        return x[:, :, top : top + tall, left : left + wide]
+    def _normalized(self, x: Tensor) -> Tensor:
+        """Return float images minus the mean and divided by the std; they are overwritten."""
+        mean = torch.tensor(self.normalization.mean, device=x.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.normalization.std, device=x.device).view(1, -1, 1, 1)
+        return x.sub_(mean).div_(std)
 
 
-def _evaluation_sizes(
-    config: ViewsConfig, stored: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the size that the evaluation view is resized to, and that of the centre cut from it."""
-    crop = config.evaluation.crop or config.size
-    short = config.evaluation.resize or crop
-    if short is not None and crop is not None and short < crop:
+def _floats(images: Tensor) -> Tensor:
+    """Return uint8 images as new float32 ones in [0, 1]."""
+    return images.to(torch.float32, copy=True).div_(255)
+
+
+def _in_chunks(
+    images: Tensor, change: Callable[[Tensor, slice, Tensor], None], size: tuple[int, int], dtype: torch.dtype
+) -> Tensor:
+    """Return (N, C, *size) images that `change` writes from parts of a batch that stay in the cache.
+
+    Args:
+        images: (N, C, H, W).
+        change: gets a part, which rows it is, and where to write.
+        size: height and width of the result.
+        dtype: of the result.
+    """
+    n, channels, *stored = images.shape
+    budget = _CPU_CHUNK if images.device.type == "cpu" else _DEVICE_CHUNK
+    step = max(1, budget // (channels * max(int(np.prod(size)), int(np.prod(stored)))))
+    out = torch.empty((n, channels, *size), dtype=dtype, device=images.device)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        change(images[rows], rows, out[rows])
+    return out
+
+
+def _check_blur(config: ViewsConfig, sizes: list[tuple[int, int]], stored: tuple[int, int]) -> None:
+    """Refuse a kernel that reaches past the images it meets: whole ones before the crop, views after it."""
+    if config.blur is None:
+        return
+    whole = config.crop is not None and config.order.index("blur") < config.order.index("crop")
+    side = min(min(size) for size in ([stored] if whole else sizes))
+    kernel = config.blur.kernel or default_kernel(side)
+    if kernel // 2 >= side:
+        what = "images" if whole else "views"
         raise InputError(
-            f"views.evaluation: cannot cut {crop} pixels from a short side of {short}: set resize >= crop"
+            f"views.blur.kernel = {kernel} is too wide for {what} of {side} pixels; at most {2 * side - 1}"
         )
-    if short is None:
-        resized = stored
-    else:
-        side = min(stored)
-        resized = (max(short, short * stored[0] // side), max(short, short * stored[1] // side))
-    cut = resized if crop is None else (crop, crop)
-    if cut[0] > resized[0] or cut[1] > resized[1]:
-        raise InputError(
-            f"views.evaluation.crop is {crop}, more than the image's short side: set views.evaluation.resize"
-        )
-    return resized, cut

@@ -18,9 +18,9 @@ import pytest
 from raysl.cluster.connect import ClusterInfo, connect
 from raysl.cluster.environment import DEFAULTS
 from raysl.cluster.private import limits, object_store_bytes
-from raysl.cluster.resources import GIB, Allocation
 from raysl.cluster.scratch import PREFIX, sweep
 from raysl.errors import InputError
+from raysl.machine import GIB, Allocation
 
 STORE = 100 * 1024**2
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysl.data.config import DataConfig
 from raysl.data.decoded import Decoded
 
 from .made import Encode, MakeDecoded, WriteFolder, WriteParquet, encode, pictures
@@ -81,3 +82,13 @@ def make_decoded() -> MakeDecoded:
         return Decoded(images, labels, np.arange(count, dtype=np.uint64) * np.uint64(7919))
 
     return make
+
+
+@pytest.fixture
+def source(tmp_path: Path, encoded: Encode, write_parquet: WriteParquet) -> DataConfig:
+    """90 images in three files of several row groups, some equal to others."""
+    images = [*encoded(84), *encoded(6)]
+    for number in range(3):
+        part = slice(30 * number, 30 * number + 30)
+        write_parquet(tmp_path / f"train-{number}.parquet", images[part], [i % 5 for i in range(90)][part])
+    return DataConfig(source=str(tmp_path))

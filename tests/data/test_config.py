@@ -39,6 +39,17 @@ def test_fields_replace_those_of_the_preset() -> None:
     assert ViewsConfig(preset="w_mse").flip is not None
 
 
+def test_each_view_may_have_a_size_and_a_range_of_area_of_its_own() -> None:
+    config = ViewsConfig(preset="intl_multicrop")
+    assert config.crop is not None
+    assert config.sizes() == (224, 224, 192, 160, 128, 96)
+    assert [config.crop.scale_of(view) for view in (0, 1, 5)] == [(0.2, 1.0), (0.2, 1.0), (0.086, 0.429)]
+    same = ViewsConfig.model_validate({"count": 3, "size": 32, "crop": {"scale": [0.1, 0.5]}})
+    assert same.crop is not None
+    assert same.sizes() == (32, 32, 32)
+    assert same.crop.scale_of(2) == (0.1, 0.5)
+
+
 def test_order_is_kept() -> None:
     config = ViewsConfig.model_validate({"preset": "w_mse", "order": ["crop", "flip", "jitter", "grayscale"]})
     assert [name for name, _ in config.operations()] == ["crop", "flip", "jitter", "grayscale"]
@@ -53,6 +64,12 @@ def test_order_is_kept() -> None:
         ({"crop": {"interpolation": "cubic"}}, "bicubic"),
         ({"blur": {"kernel": 4}}, "use 3 or 5"),
         ({"blur": {"p": [0.1, 0.2, 0.3]}}, "one for each of the 2 views"),
+        ({"size": [32, 32, 16]}, "size needs one value, or one for each of the 2 views, not 3"),
+        ({"size": [32, 2]}, "greater than or equal to 4"),
+        ({"preset": "intl_multicrop", "count": 2}, "size needs one value, or one for each of the 2 views"),
+        ({"crop": {"scale": [[0.2, 1]] * 3}}, "crop.scale needs one range, or one for each of the 2 views"),
+        ({"crop": {"scale": [[0.2, 1], [0.9, 0.1]]}}, "0.9 is above 0.1"),
+        ({"crop": {"scale": [[0.2, 1], [0.1]]}}, "Field required"),
         ({"flip": {"p": 1.5}}, "less than or equal to 1"),
         ({"order": ["crop", "crop"]}, "twice"),
         ({"preset": "w_mse", "blur": {}}, "blur is on but missing from order"),

@@ -118,3 +118,12 @@ def test_grid_shows_each_image_and_its_views(make_decoded: MakeDecoded, channels
     assert abs(third.astype(int) - data.images[2].astype(int)).max() <= 1
     assert (picture[12:14] == 255).all()
     assert abs(picture[:12, 14:26].astype(int) - picture[:12, :12].astype(int)).max() > 3
+
+
+def test_un_augmented_views_come_first_and_leave_the_others_alone(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(16)
+    without, batch = next(feed(data).epoch(0)), next(feed(data, plain_views=1).epoch(0))
+    assert len(batch.views) == 3
+    shown = torch.cat(list(plain(data, feed(data).views)))
+    assert torch.equal(batch.views[0], shown[batch.indices])
+    assert all(torch.equal(a, b) for a, b in zip(without.views, batch.views[1:], strict=True))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from raysl.data.config import DataConfig, SelectionConfig
-from raysl.data.decoded import Decoded, in_selection, normalization
+from raysl.data.decoded import Decoded, normalization
 from raysl.data.layout import Split
 from raysl.data.sources import load_split, load_training
+from raysl.data.splits import in_selection
 from raysl.errors import InputError
 
 from .made import Encode, WriteParquet, pixels_of, whole

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from raysl.data.config import DataConfig, SelectionConfig
 from raysl.data.decode import decode_image
@@ -232,12 +232,40 @@ def test_every_mode_becomes_rgb_or_grey(kind: str, mode: str) -> None:
     assert decode_image(encoded, 1, None)[0].shape == (1, 12, 12)
 
 
-def test_deep_images_are_refused_rather_than_clipped(tmp_path: Path, write_folder: WriteFolder) -> None:
+def test_of_sixteen_bits_the_upper_eight_are_kept() -> None:
+    for kind in ("PNG", "TIFF", "PPM"):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(buffer, kind)
+        pixels, _ = decode_image(buffer.getvalue(), 3, None)
+        assert pixels.shape == (3, 8, 8)
+        assert (pixels == 4000 >> 8).all()
+
+
+def test_floating_point_is_refused(tmp_path: Path, write_folder: WriteFolder) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(buffer, "PNG")
-    write_folder(tmp_path, {"a.png": buffer.getvalue()})
-    with pytest.raises(InputError, match=r"a\.png.*8 bits"):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(buffer, "TIFF")
+    write_folder(tmp_path, {"a.tiff": buffer.getvalue()})
+    with pytest.raises(InputError, match=r"a\.tiff.*floating-point"):
         load_training(DataConfig(source=str(tmp_path)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stand_upright(orientation: int) -> None:
+    image = Image.fromarray(pictures(1, (8, 13))[0])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    pixels, _ = decode_image(buffer.getvalue(), 3, None)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(buffer.getvalue())))
+    assert np.array_equal(pixels.transpose(1, 2, 0), np.asarray(upright))
+    assert pixels.shape[1:] == ((8, 13) if orientation <= 4 else (13, 8))
+
+
+def test_broken_exif_does_not_matter() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pictures(1)[0]).save(buffer, "JPEG", exif=b"Exif\0\0MM no such thing")
+    assert decode_image(buffer.getvalue(), 3, None)[0].shape == (3, 12, 12)
 
 
 def test_images_of_other_sizes_are_resized_and_cut(tmp_path: Path, write_folder: WriteFolder) -> None:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as reference
 from raysl.data import views as module
 from raysl.data.config import ViewsConfig
 from raysl.data.decoded import Decoded, Normalization
+from raysl.data.grid import views_grid
 from raysl.data.views import ViewPipeline
 from raysl.errors import InputError
 
@@ -105,6 +106,59 @@ def test_probabilities_belong_to_views(make_decoded: MakeDecoded) -> None:
     assert abs(changed[1] - 0.3) < 5 * (0.3 * 0.7 / 400) ** 0.5
 
 
+MULTICROP: dict[str, Any] = {
+    **EVERYTHING,
+    "count": 3,
+    "size": [16, 12, 9],
+    "crop": {"scale": [[0.3, 1.0], [0.2, 0.8], [0.05, 0.3]], "interpolation": "bicubic"},
+    "blur": {"p": 0.9},
+    "solarize": {"p": [0.0, 0.5, 1.0]},
+}
+
+
+def test_a_view_of_its_own_size_is_what_it_would_be_among_equals(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(12, (20, 18))
+    mixed = see(make(data, MULTICROP), data)
+    assert [tuple(view.shape[2:]) for view in mixed] == [(16, 16), (12, 12), (9, 9)]
+    for view, (size, scale) in enumerate(zip(MULTICROP["size"], MULTICROP["crop"]["scale"], strict=True)):
+        alone = {**MULTICROP, "size": size, "crop": {"scale": scale, "interpolation": "bicubic"}}
+        assert torch.equal(see(make(data, alone), data)[view], mixed[view])
+
+
+def test_slices_of_views_of_several_sizes_are_bit_equal(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(11, (20, 18))
+    pipeline = make(data, MULTICROP)
+    whole, parts = see(pipeline, data), [see(pipeline, data, slice(i, i + 3)) for i in range(0, 11, 3)]
+    for view, full in enumerate(whole):
+        assert torch.equal(torch.cat([part[view] for part in parts]), full)
+
+
+def test_the_first_of_several_sizes_is_that_of_evaluation(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(3, (20, 18))
+    images = torch.from_numpy(data.images.copy())
+    pipeline = make(data, MULTICROP)
+    assert pipeline.size == (16, 16)
+    assert torch.equal(pipeline.plain(images), make(data, {**MULTICROP, "size": 16}).plain(images))
+    assert not torch.equal(pipeline.plain(images), make(data, {**MULTICROP, "size": 18}).plain(images))
+
+
+def test_without_a_crop_each_view_is_the_whole_image_at_its_size(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(3, (20, 20))
+    images = torch.from_numpy(data.images.copy())
+    given = see(make(data, {"size": [20, 10], "evaluation": {"crop": 20}}, SAME), data)
+    torch.testing.assert_close(given[0], images / 255)
+    expected = reference.resize(images / 255, [10], antialias=True)
+    torch.testing.assert_close(given[1], expected, rtol=0, atol=3e-6)
+
+
+def test_views_of_several_sizes_are_drawn_side_by_side(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(4, (20, 18))
+    picture = views_grid(data, make(data, MULTICROP), rows=2)
+    assert picture.shape == (2 * 16 + 2, 16 + 16 + 12 + 9 + 3 * 2, 3)
+    assert (picture[9:16, -9:] == 255).all()  # below the smallest view
+    assert (picture[:9, -9:] != 255).any()
+
+
 def test_order_of_operations_is_part_of_the_recipe(make_decoded: MakeDecoded) -> None:
     data = make_decoded(16, (24, 24))
     fields = {"crop": {"scale": [0.1, 0.3]}, "jitter": {"p": 1.0, "brightness": 0, "saturation": 0, "hue": 0}}
@@ -157,12 +211,23 @@ def test_stored_images_of_another_shape_are_brought_to_size(make_decoded: MakeDe
     ("config", "told"),
     [
         ({"blur": {"kernel": 99}}, "at most 23"),
+        ({"blur": {"kernel": 19}, "size": [12, 9]}, "views of 9 pixels; at most 17"),
+        (
+            {"order": ["blur", "crop"], "blur": {"kernel": 25}, "crop": {}, "size": 40},
+            "images of 12 pixels; at most 23",
+        ),
         ({"evaluation": {"resize": 8, "crop": 10}}, "set resize >= crop"),
     ],
 )
 def test_what_does_not_fit_is_refused(make_decoded: MakeDecoded, config: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         make(make_decoded(2), config)
+
+
+def test_a_blur_before_the_crop_meets_whole_images(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(2)
+    small = {"order": ["blur", "crop"], "blur": {"kernel": 19, "p": 1.0}, "crop": {}, "size": 6}
+    assert see(make(data, small), data)[0].shape == (2, 3, 6, 6)
 
 
 def test_images_of_another_size_are_refused(make_decoded: MakeDecoded) -> None:
