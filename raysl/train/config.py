@@ -2,100 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from raysl import methods
-from raysl.config import Config, Duration, nearest
+from raysl.config import Config, folder_of, nearest
 from raysl.data.config import DataConfig, ViewsConfig
 from raysl.errors import InputError
 from raysl.methods.base import MethodConfig
 from raysl.models.backbones import BackboneConfig
+from raysl.train.config_optimizer import OptimizerConfig, ScheduleConfig
 
-
-class OptimizerConfig(Config):
-    """The optimizer and how its learning rate follows the batch size."""
-
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
-    """`sgd` (with momentum), `adam` (L2 in the gradient) or `adamw` (decoupled decay)."""
-
-    lr: float = Field(0.1, gt=0.0)
-    """Peak learning rate, at `lr_reference_batch` images when it scales, else as it is."""
-
-    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    """How the peak follows the global batch: lr * (batch / reference), its square root, or not at all."""
-
-    lr_reference_batch: int = Field(256, ge=1)
-    """The batch size that `lr` is stated for."""
-
-    momentum: float = Field(0.9, ge=0.0, lt=1.0)
-    """Momentum of `sgd`."""
-
-    nesterov: bool = False
-    """Nesterov momentum for `sgd`."""
-
-    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (
-        0.9,
-        0.999,
-    )
-    """Decay rates of the two moments of `adam` and `adamw`."""
-
-    eps: float = Field(1e-8, gt=0.0)
-    """Denominator offset of `adam` and `adamw`."""
-
-    weight_decay: float = Field(0.0, ge=0.0)
-    """L2 penalty (`sgd`, `adam`) or decoupled decay (`adamw`)."""
-
-    decay_one_dimensional: bool = True
-    """Whether biases and normalisation parameters decay too."""
-
-    def peak_lr(self, batch_size: int) -> float:
-        """Return the peak learning rate at a global batch size."""
-        ratio = batch_size / self.lr_reference_batch
-        return self.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
-
-
-class ScheduleConfig(Config):
-    """The learning rate over the horizon. Stopping early never shortens or compresses it."""
-
-    name: Literal["cosine", "step", "constant"] = "cosine"
-    """Shape after the warm-up."""
-
-    horizon: Annotated[float, Field(gt=0.0)] | None = None
-    """Length the schedules (learning rate, EMA, ...) are laid over, in epochs; null: `train.epochs`."""
-
-    warmup: Duration = 0
-    """Length of the linear warm-up: epochs, `"5%"` of the horizon, or `"500 steps"`."""
-
-    warmup_from: Literal["zero", "first_step"] = "first_step"
-    """`zero`: 0 at the first step, the peak at the warm-up's last. `first_step`: peak * (k + 1) / warm-up."""
-
-    final: float = Field(0.0, ge=0.0, le=1.0)
-    """Where `cosine` ends, as a share of the peak."""
-
-    milestones: tuple[Duration, ...] = ()
-    """Where `step` drops: epochs, shares of the horizon, or negative epochs counted back from its end."""
-
-    factor: float = Field(0.1, gt=0.0, lt=1.0)
-    """What each milestone multiplies the learning rate by."""
-
-    @field_validator("warmup")
-    @classmethod
-    def _warmup_begins_at_the_start(cls, value: Duration) -> Duration:
-        if not isinstance(value, str) and value < 0:
-            raise ValueError("a warm-up cannot be negative; only milestones count back from the end")
-        return value
-
-    @model_validator(mode="after")
-    def _milestones_belong_to_step(self) -> ScheduleConfig:
-        if self.name == "step" and not self.milestones:
-            raise ValueError("a step schedule needs milestones, such as [-50, -25]")
-        if self.name != "step" and self.milestones:
-            raise ValueError(f"milestones belong to a step schedule, not to {self.name}")
-        return self
+__all__ = [
+    "CheckpointConfig",
+    "DiagnosticsConfig",
+    "LaunchConfig",
+    "OptimizerConfig",
+    "Published",
+    "RunConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+]
 
 
 class TrainConfig(Config):
@@ -115,6 +44,20 @@ class TrainConfig(Config):
 
     grad_clip: Annotated[float, Field(gt=0.0)] | None = None
     """Largest global gradient norm; no clipping when not given."""
+
+    channels_last: bool = False
+    """Keep images and convolutions with their channels last, which is faster on GPUs of today."""
+
+    compile: bool = False
+    """Compile the backbone with torch.compile: a slow first step, faster ones after it."""
+
+    accumulation: int = Field(1, ge=1)
+    """In how many slices the backbone passes a batch, one after the other, to need less memory."""
+
+    accumulation_loss: Literal["global", "micro"] = "global"
+    """`global`: the loss stays that of the whole batch, and each slice's activations are computed a second
+    time in the backward pass. `micro`: the mean of the losses of the slices, each a batch of its own; refused
+    for a method whose loss would then be another."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU when the process sees one."""
@@ -202,6 +145,31 @@ class LaunchConfig(Config):
     """Where Ray Train keeps its own notes: a path all nodes see, or a URI; null: inside the run directory."""
 
 
+class Published(Config):
+    """A number that the recipe's authors published, to compare with."""
+
+    metric: str
+    """The evaluation protocol and its metric, such as `linear-cached/top1`."""
+
+    value: float = Field(ge=0.0, le=100.0)
+    """What they report, in percent."""
+
+    source: str = Field(min_length=1)
+    """Where, and whether it has been confirmed."""
+
+    @field_validator("metric")
+    @classmethod
+    def _names_both(cls, value: str) -> str:
+        protocol, slash, metric = value.partition("/")
+        if not (protocol and slash and metric) or "/" in metric:
+            raise ValueError("expected PROTOCOL/METRIC, such as linear-cached/top1")
+        return value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, dict | Published) else value
+
+
 class RunConfig(Config):
     """One pretraining run, whole."""
 
@@ -235,9 +203,13 @@ class RunConfig(Config):
     launch: LaunchConfig = Field(default_factory=LaunchConfig)
     """Workers."""
 
+    published: Annotated[Literal["ours"] | tuple[Published, ...] | None, BeforeValidator(_listed)] = None
+    """What the recipe's authors report, which `raysl evaluate` compares with; `ours`: the recipe is no
+    paper's."""
+
     @field_validator("method", mode="before")
     @classmethod
-    def _find_method(cls, value: Any) -> Any:
+    def _find_method(cls, value: Any, info: ValidationInfo) -> Any:
         """Choose the method's own config class by its name."""
         if isinstance(value, MethodConfig):
             return value
@@ -246,20 +218,37 @@ class RunConfig(Config):
         if not isinstance(value, dict) or "name" not in value:
             raise ValueError(f"expected a method with its name; {nearest('', methods.method_names())}")
         try:
-            found = methods.config_class(value["name"])
+            return methods.read_config(value, folder_of("method.name", info.context))
         except InputError as error:
             raise ValueError(str(error)) from None
-        return found.model_validate(value)
 
     @model_validator(mode="after")
     def _views_suit_the_method(self) -> RunConfig:
-        least, most = self.method.views_required
+        least, most = self.method.views_taken()
         count = self.views.count
         if count < least or (most is not None and count > most):
             wanted = (
                 f"{least}" if most == least else f"{least} or more" if most is None else f"{least} to {most}"
             )
-            raise ValueError(f"method {self.method.name} takes {wanted} views, but views gives {count}")
+            noun = "view" if most == 1 else "views"
+            raise ValueError(f"method {self.method.name} takes {wanted} {noun}, but views gives {count}")
+        return self
+
+    @model_validator(mode="after")
+    def _slices_suit_the_batch_and_the_method(self) -> RunConfig:
+        train = self.train
+        if train.batch_size % train.accumulation:
+            raise ValueError(
+                f"train.accumulation = {train.accumulation} does not divide train.batch_size = "
+                f"{train.batch_size}; use a divisor"
+            )
+        micro = train.accumulation > 1 and train.accumulation_loss == "micro"
+        if micro and self.method.micro_batch_loss is None:
+            raise ValueError(
+                f"train.accumulation_loss = micro: the mean over micro-batches is another loss than that of "
+                f"the global batch, which is what {self.method.name} is defined on; use "
+                "train.accumulation_loss=global"
+            )
         return self
 
     @property
@@ -270,11 +259,15 @@ class RunConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Return what makes two configs the same run: everything that can change its result.
 
-        Left out are the workers (losses are defined on the global batch), what is kept of it, and how many of
-        the horizon's epochs are run: a run may be continued on other machines and for longer on the same
-        schedule.
+        Left out are the workers (losses are defined on the global batch), the feed (batches are the same),
+        what is kept of it, what others published, what changes rounding only, and how many of the horizon's
+        epochs are run: a run may be continued on other machines and for longer on the same schedule.
         """
         values = self.to_dict()
         values["schedule"]["horizon"] = self.horizon
-        del values["launch"], values["checkpoint"], values["train"]["epochs"], values["train"]["device"]
+        del values["launch"], values["checkpoint"], values["published"]
+        for name in ("feed", "memory_limit", "decode_labels"):
+            del values["data"][name]
+        for name in ("epochs", "device", "channels_last", "compile"):
+            del values["train"][name]
         return values

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysl.data.decoded import Decoded
+from raysl.data.decoded import Decoded, labelled
 from raysl.data.grid import views_grid
 from raysl.data.memory import plain
 from raysl.errors import InputError
@@ -34,12 +34,12 @@ def wants_knn(config: RunConfig, data: TrainData) -> bool:
         InputError: it was asked for (`diagnostics.knn: true`) and there are no labels or no selection split,
             or fewer images than neighbours.
     """
-    possible = data.train.labels is not None and len(data.selection) > 0
+    possible = data.train.labels is not None and bool(labelled(data.selection.labels).any())
     if config.diagnostics.knn and not possible:
         why = "there are no labels" if data.train.labels is None else "data.selection.fraction is 0"
         raise InputError(f"diagnostics.knn = true: {why}; remove the key or give what k-NN accuracy needs")
     wanted = possible and config.diagnostics.knn is not False
-    bank = min(len(data.train), config.diagnostics.knn_bank)
+    bank = min(int(labelled(data.train.labels).sum()), config.diagnostics.knn_bank)
     if wanted and config.diagnostics.knn_k > bank:
         raise InputError(
             f"diagnostics.knn_k = {config.diagnostics.knn_k}: more than the {bank} images that vote; "
@@ -88,9 +88,14 @@ class Diagnostics:
         self.knn = wants_knn(config, data)
         self.data = data
         self.bank: Decoded | None = None
+        self.query = data.selection
         if self.knn:
-            order = np.argsort(data.train.ids, kind="stable")[: config.diagnostics.knn_bank]
-            self.bank = data.train.rows(np.sort(order))
+            rows = np.flatnonzero(labelled(data.train.labels))
+            order = np.argsort(data.train.ids[rows], kind="stable")[: config.diagnostics.knn_bank]
+            self.bank = data.train.rows(np.sort(rows[order]))
+            judges = labelled(data.selection.labels)
+            if not judges.all():
+                self.query = data.selection.rows(judges)
 
     def introduce(self, events: EventWriter) -> None:
         """Write what a run looks like before its first step: a grid of images and their views."""
@@ -132,14 +137,14 @@ class Diagnostics:
         backbone = self.session.method.backbone
         backbone.eval()
         try:
-            train, query = (self._features(part) for part in (bank, self.data.selection))
+            train, query = (self._features(part) for part in (bank, self.query))
         finally:
             backbone.train()
         if not _finite((train, query)):
             return None
         labels = (
             torch.as_tensor(np.asarray(bank.labels)),
-            torch.as_tensor(np.asarray(self.data.selection.labels)),
+            torch.as_tensor(np.asarray(self.query.labels)),
         )
         return 100.0 * knn_accuracy(train, labels[0], query, labels[1], k=self.config.diagnostics.knn_k)
 

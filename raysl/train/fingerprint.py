@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from raysl.train.rundir import RunDirectory, write_atomically
+from raysl.train.atomic import write_atomically
+from raysl.train.rundir import RunDirectory
 from raysl.train.session import TrainData
 
 

@@ -21,6 +21,7 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from raysl.data.feeds import share_out
 from raysl.errors import Fenced, InputError, Interrupted, RayslError, TrainingStopped
 from raysl.train.config import RunConfig
 from raysl.train.context import Context, StepNews
@@ -80,7 +81,7 @@ def launch(
     Args:
         config: the run.
         run: its directory, on a path that every node sees.
-        data: decoded images; put once into the object store and mapped by every worker of a node.
+        data: the images; put once into the object store and mapped by every worker of a node.
         stop: asked several times a second; yes makes all workers save and stop.
         on_step: told the latest news several times a second.
 
@@ -94,6 +95,7 @@ def launch(
     board = _Board.remote()  # type: ignore[attr-defined]
     # Workers have a working directory of their own.
     there = RunDirectory(run.path.absolute())
+    share_out(data.train, settings.workers)
     trainer = _trainer(_Job(config, there, ray.put(data), board), gpus)
     failure: list[BaseException] = []
 

@@ -46,7 +46,8 @@ def epochs(config: RunConfig, context: Context) -> Iterator[Report]:
         One report per epoch, contiguous; nothing when the run is complete.
 
     Raises:
-        TrainingStopped: the loss is NaN or infinite, or the embeddings have collapsed.
+        TrainingStopped: the loss is NaN or infinite, the method says why it cannot go on (a singular
+            covariance), or the embeddings have collapsed.
         Interrupted: `context.stop` said yes; the state is saved.
         Fenced: a newer attempt has taken the run over.
         InputError: the run began on other images.

@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 
-from raysl.data.sources import load_training
+from raysl.data.feeds import Choice, choose_feed, load_images
 from raysl.errors import InputError, TrainingStopped
 from raysl.methods.base import Plan
+from raysl.models.backbones import check_sizes
 from raysl.train import checkpoint
+from raysl.train.accumulation import check_accumulation, describe_accumulation
+from raysl.train.atomic import write_atomically
 from raysl.train.config import RunConfig
 from raysl.train.context import Context
 from raysl.train.devices import choose_device
@@ -24,7 +27,7 @@ from raysl.train.environment import describe_environment
 from raysl.train.interrupts import stop_on_signals
 from raysl.train.loop import epochs
 from raysl.train.progress import ProgressView
-from raysl.train.rundir import RunDirectory, write_atomically
+from raysl.train.rundir import RunDirectory
 from raysl.train.schedules import describe, make_plan
 from raysl.train.session import Session, TrainData
 
@@ -52,7 +55,7 @@ class Prepared:
 
     Args:
         config: the run.
-        data: decoded images.
+        data: its images.
         plan: resolved lengths.
         lines: what to tell the user before it starts.
     """
@@ -84,8 +87,17 @@ class Prepared:
         }
 
 
-def prepare(config: RunConfig) -> Prepared:
+def needs_ray(config: RunConfig, choice: Choice) -> bool:
+    """Return whether a Ray must be connected before a run is prepared or trained."""
+    return config.launch.workers > 1 or choice.feed == "ray"
+
+
+def prepare(config: RunConfig, choice: Choice | None = None) -> Prepared:
     """Load a run's data and check everything that can be checked before it starts.
+
+    Args:
+        config: the run.
+        choice: its feed, if that is known already.
 
     Raises:
         InputError: data, sizes, schedules, metrics or a device that cannot be had.
@@ -97,18 +109,28 @@ def prepare(config: RunConfig) -> Prepared:
             f"train.batch_size = {batch}: does not divide among launch.workers = {workers}; "
             f"use {' or '.join(str(size) for size in (low, high) if size)}"
         )
+    check_accumulation(config, workers)
     if workers == 1:
         choose_device(config)
-    train, selection = load_training(config.data)
+    choice = choice or choose_feed(config.data)
+    train, selection = load_images(config.data, config.views, choice.feed)
     data = TrainData(train, selection)
     plan = make_plan(config, len(train))
     # Built here once, so that what cannot be built is refused before anything is started.
     session = Session(config, data, torch.device("cpu"))
+    views = session.views
+    check_sizes(session.method.backbone, config.backbone.name, [*views.sizes, views.plain_size])
     check_best(config, data)
     lines = [
         f"{config.data.source}: {len(train)} images to train on, {len(selection)} held out for selection"
     ]
-    lines += [*train.notes, *describe(config, plan), *session.method.describe()]
+    lines += [
+        *([choice.line] if choice.line else []),
+        *train.notes,
+        *describe(config, plan),
+        *describe_accumulation(config),
+        *session.method.describe(),
+    ]
     # Data without labels have said so in their notes.
     if not wants_knn(config, data) and train.labels is not None:
         why = "diagnostics.knn is false" if config.diagnostics.knn is False else "no images are held out"

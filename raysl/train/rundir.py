@@ -1,7 +1,7 @@
 """The run directory: the only interface between commands.
 
     config.yaml  environment.json  data.json  metrics.jsonl  status.json
-    checkpoints/  tensorboard/  evaluation/
+    checkpoints/  tensorboard/  evaluation/  method/ (the file of a user's own method)
 
 Two guards keep it whole. A *lock* (one process at a time) is held by whoever drives the run. A *fence* (a
 number that only grows) is carried by whoever computes it: each attempt takes a larger number, and a process
@@ -25,6 +25,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from raysl.config import RECIPES, build, difference, merge, yaml
 from raysl.errors import Fenced, InputError, not_written
+from raysl.train.atomic import write_atomically
+from raysl.train.method_copy import about_method, keep_method
 
 if TYPE_CHECKING:
     from raysl.train.config import RunConfig
@@ -92,12 +94,15 @@ class RunDirectory:
                 raise InputError(
                     f"{self.path}: holds a run of another config ({'; '.join(changed)}); "
                     "choose another --name, or give the same values to continue it"
+                    + about_method(changed, self.path)
                 )
+            keep_method(self.path, config)
             if before != config:
                 write_atomically(file, yaml.dump(config.to_dict()))
             return True
         self.refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
+        keep_method(self.path, config)
         write_atomically(file, yaml.dump(config.to_dict()))
         return False
 
@@ -260,25 +265,6 @@ class RunDirectory:
             **details,
         }
         write_atomically(self.path / "status.json", json.dumps(status, indent=1))
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Write a whole small file or nothing: aside, synced, then renamed.
-
-    Raises:
-        RayslError: it cannot be written (a full disk, say).
-    """
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with open(aside, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(aside, file)
-    except OSError as error:
-        raise not_written(file, error) from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

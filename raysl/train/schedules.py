@@ -1,4 +1,4 @@
-"""The learning rate of every step, and the plan of lengths it follows from."""
+"""The learning rate and weight decay of every step, and the plan of lengths they follow from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from raysl.errors import InputError
 from raysl.methods.base import Plan
-from raysl.train.config import RunConfig
+from raysl.train.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 
 def make_plan(config: RunConfig, images: int) -> Plan:
@@ -33,6 +33,12 @@ def make_plan(config: RunConfig, images: int) -> Plan:
             f"schedule.warmup = {config.schedule.warmup!r}: {warmup} steps, outside the horizon's "
             f"{plan.horizon_steps}; shorten it or raise schedule.horizon"
         )
+    cycle = plan.horizon_steps if config.schedule.cycle is None else plan.steps(config.schedule.cycle)
+    if config.schedule.name == "cosine_restarts" and not warmup < cycle <= plan.horizon_steps:
+        raise InputError(
+            f"schedule.cycle = {config.schedule.cycle!r}: {cycle} steps; use more than the warm-up's "
+            f"{warmup} and at most the horizon's {plan.horizon_steps}"
+        )
     for milestone in config.schedule.milestones:
         at = plan.steps(milestone)
         if not 0 < at < plan.horizon_steps:
@@ -44,34 +50,85 @@ def make_plan(config: RunConfig, images: int) -> Plan:
 
 
 def learning_rate(config: RunConfig, plan: Plan, step: int) -> float:
-    """Return the learning rate of a step.
-
-    Warm-up over W steps: peak k / (W - 1) (`zero`) or peak (k + 1) / W (`first_step`), k = 0 .. W - 1.
-    Cosine over the T steps left: f + (peak - f)(1 + cos(pi t / T)) / 2, f = final * peak, t = 0 .. T - 1.
-    Step: peak * factor^(milestones reached), counted from the start, warm-up included.
-    Past the horizon the last value holds.
+    """Return the learning rate of a step of a run; see `rate`.
 
     Args:
         config: the run.
         plan: its lengths.
         step: optimizer steps taken before this one.
-
-    Source: MEC `cosine_scheduler` (`zero`), W-MSE `train.py` (`first_step`, step).
     """
-    schedule = config.schedule
-    peak = config.optimizer.peak_lr(plan.batch_size)
+    return rate(config.schedule, config.optimizer.peak_lr(plan.batch_size), plan, step)
+
+
+def rate(schedule: ScheduleConfig, peak: float, plan: Plan, step: int) -> float:
+    """Return a schedule's value at a step.
+
+    Warm-up over W steps: peak k / (W - 1) (`zero`) or peak (k + 1) / W (`first_step`), k = 0 .. W - 1.
+    Cosine over the T steps left: f + (peak - f)(1 + cos(pi t / T)) / 2, f = final * peak, t = 0 .. T - 1, or
+    t = 1 .. T (`final_at: last_step`). By epoch: T is the whole horizon and t the step its epoch began at.
+    Step: peak * factor^(milestones reached), counted from the start, warm-up included.
+    Past the horizon the last value holds.
+
+    Args:
+        schedule: its shape.
+        peak: what it is at its highest.
+        plan: lengths.
+        step: optimizer steps taken before this one.
+
+    Source: MEC `cosine_scheduler` (`zero`), W-MSE `train.py` (`first_step`, step), INTL `main.py`
+    (`last_step`), CW-RGP's ImageNet code (by epoch), MV-MR (`cosine_restarts`).
+    """
     warmup = plan.steps(schedule.warmup)
+    if schedule.name == "cosine_restarts":
+        return _restarted(schedule, peak, plan, step, warmup)
     if step < warmup:
         if schedule.warmup_from == "zero":
             return peak * step / (warmup - 1) if warmup > 1 else 0.0
         return peak * (step + 1) / warmup
+    by_epoch = schedule.by == "epoch"
+    if by_epoch:
+        step = step // plan.steps_per_epoch * plan.steps_per_epoch
     if schedule.name == "cosine":
-        length = max(1, plan.horizon_steps - warmup)
-        done = min(step - warmup, length) / length
-        final = schedule.final * peak
-        return final + (peak - final) * (1.0 + math.cos(math.pi * done)) / 2.0
+        start = 0 if by_epoch else warmup
+        length = max(1, plan.horizon_steps - start)
+        taken = step - start + (schedule.final_at == "last_step")
+        return _half_cosine(peak, schedule.final * peak, min(taken, length) / length)
     reached = sum(step >= plan.steps(milestone) for milestone in schedule.milestones)
     return peak * schedule.factor**reached
+
+
+def weight_decay(optimizer: OptimizerConfig, plan: Plan, step: int) -> float:
+    """Return the weight decay of a step: d' + (d - d')(1 + cos(pi step / horizon)) / 2, d' the final one.
+
+    Args:
+        optimizer: both decays.
+        plan: lengths.
+        step: optimizer steps taken before this one.
+
+    Source: DINO (arXiv 2104.14294), section 3; MV-MR's `CosineWDSchedule`.
+    """
+    start, end = optimizer.weight_decay, optimizer.weight_decay_final
+    if end is None:
+        return start
+    return _half_cosine(start, end, min(step, plan.horizon_steps) / plan.horizon_steps)
+
+
+def _half_cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * (1.0 + math.cos(math.pi * done)) / 2.0
+
+
+def _restarted(schedule: ScheduleConfig, peak: float, plan: Plan, step: int, warmup: int) -> float:
+    """Return the value of cycles: floor to peak over the warm-up (k / W), and back along half a cosine."""
+    floor = schedule.final * peak
+    step = min(step, plan.horizon_steps - 1)
+    length = plan.horizon_steps if schedule.cycle is None else plan.steps(schedule.cycle)
+    while step >= length:
+        step -= length
+        length = int((length - warmup) * schedule.cycle_factor) + warmup
+        peak *= schedule.cycle_decay
+    if step < warmup:
+        return floor + (peak - floor) * step / warmup
+    return _half_cosine(peak, floor, (step - warmup) / (length - warmup))
 
 
 def describe(config: RunConfig, plan: Plan) -> list[str]:
@@ -81,7 +138,8 @@ def describe(config: RunConfig, plan: Plan) -> list[str]:
     lines = [
         f"{plan.steps_per_epoch} steps per epoch of {plan.batch_size} images, {config.train.epochs} epochs "
         f"of a horizon of {config.horizon:g} ({plan.horizon_steps} steps)",
-        f"learning rate {config.optimizer.peak_lr(plan.batch_size):g} at its peak, {schedule.name}, "
+        f"learning rate {config.optimizer.peak_lr(plan.batch_size):g} at its peak, {schedule.name}"
+        f"{' by epoch' if schedule.by == 'epoch' else ''}, "
         f"warm-up {warmup} steps ({warmup / plan.steps_per_epoch:.3g} epochs)",
     ]
     if schedule.milestones:
@@ -90,4 +148,12 @@ def describe(config: RunConfig, plan: Plan) -> list[str]:
             f"milestones at epochs {', '.join(f'{at / plan.steps_per_epoch:g}' for at in steps)}, "
             f"each times {schedule.factor:g}"
         )
+    if schedule.cycle is not None:
+        lines.append(
+            f"first cycle {plan.steps(schedule.cycle)} steps, each next times {schedule.cycle_factor:g}, its "
+            f"peak times {schedule.cycle_decay:g}"
+        )
+    if config.optimizer.weight_decay_final is not None:
+        ends = f"{config.optimizer.weight_decay:g} to {config.optimizer.weight_decay_final:g}"
+        lines.append(f"weight decay {ends} along half a cosine over the horizon")
     return lines

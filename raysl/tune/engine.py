@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from raysl.data.feeds import share_out
 from raysl.tune.bridge import Bridge
 from raysl.tune.gang import Gang
 
@@ -30,7 +31,7 @@ def run(bridge: Bridge, gang: Gang, data: Any, loop: Any | None) -> None:
     Args:
         bridge: decides what runs and when it stops.
         gang: what a trial needs.
-        data: the decoded images; put into the object store once.
+        data: the images; put into the object store once.
         loop: another training loop, for tests.
     """
     import ray
@@ -43,6 +44,7 @@ def run(bridge: Bridge, gang: Gang, data: Any, loop: Any | None) -> None:
 
     scratch = bridge.directory / ".tune"
     shutil.rmtree(scratch, ignore_errors=True)
+    share_out(data.train, bridge.slots)
     # A list, because Ray would put the images a second time where they are given directly.
     shared = [ray.put((data, loop))]
     trainable = tune.with_parameters(TrialTrainable, shared=shared)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from raysl import __version__
 from raysl.config import yaml
-from raysl.train.rundir import write_atomically
+from raysl.train.atomic import write_atomically
+from raysl.train.method_copy import keep_method
 from raysl.tune.entry import Entry
 from raysl.tune.resolve import Space
 
@@ -30,8 +31,9 @@ def write_best(directory: Path, space: Space, best: Entry, trials: Sequence[Entr
         f"stopping: {config.stopping.rule}",
     ]
     path = directory / "best.yaml"
-    values = space.run_config(best.params).to_dict()
-    write_atomically(path, "".join(f"# {line}\n" for line in lines) + yaml.dump(values))
+    winner = space.run_config(best.params)
+    keep_method(directory, winner)
+    write_atomically(path, "".join(f"# {line}\n" for line in lines) + yaml.dump(winner.to_dict()))
     return path
 
 

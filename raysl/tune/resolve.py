@@ -7,6 +7,7 @@ from typing import Any
 
 from raysl.config import build, leaves, merge, nested
 from raysl.errors import InputError
+from raysl.methods import own
 from raysl.train.config import RunConfig
 from raysl.tune.expression import Expression
 from raysl.tune.space import Domain, Scalar, SpaceConfig
@@ -30,7 +31,9 @@ class Space:
         spread, _ = merge([nested(key, value) for key, value in config.overrides.items()])
         budget = {"train": {"epochs": config.epochs}} if config.epochs is not None else {}
         self._values, self._origins = merge([*config.base, spread, budget])
-        self.base = build(RunConfig, self._values, self._origins)
+        self.own_methods: dict[str, own.Source] = {}
+        """The methods in files of the user's own that a trial may have, by reference."""
+        self.base = self._build(self._values, self._origins)
         self._constraints = [Expression(text) for text in config.constraints]
         self._check()
 
@@ -58,9 +61,19 @@ class Space:
             | dict.fromkeys(params, "search")
             | {k: v for k, v in origins.items() if k in params}
         )
-        return build(
-            RunConfig, values, {key: origins[key].replace("given values", "search") for key in origins}
-        )
+        return self._build(values, {key: origins[key].replace("given values", "search") for key in origins})
+
+    def _build(self, values: dict[str, Any], origins: dict[str, str]) -> RunConfig:
+        """Build a config in which a user's own method stays what it was when this space was read."""
+        method = values.get("method")
+        method = {"name": method} if isinstance(method, str) else method
+        if isinstance(method, Mapping) and method.get("name") in self.own_methods:
+            digest = method.get("source_sha256") or self.own_methods[method["name"]].sha256
+            values = {**values, "method": {**method, "source_sha256": digest}}
+        config = build(RunConfig, values, origins)
+        if (source := own.source_of(config.method)) is not None:
+            self.own_methods[source.reference] = source
+        return config
 
     def refusal(self, params: Params) -> str | None:
         """Return why these parameters cannot be a trial, or None where they can."""

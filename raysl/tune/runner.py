@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 from raysl.errors import Fenced, InputError, Interrupted, TrainingStopped
+from raysl.train.atomic import write_atomically
 from raysl.train.context import Context
 from raysl.train.devices import choose_device
 from raysl.train.environment import describe_environment
 from raysl.train.loop import epochs
-from raysl.train.rundir import RunDirectory, write_atomically
+from raysl.train.rundir import RunDirectory
 from raysl.train.session import TrainData
 from raysl.tune.messages import End, Launch, Row
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from raysl.config import build, difference, nearest, yaml
 from raysl.errors import InputError, Interrupted, RayslError
+from raysl.train.atomic import write_atomically
 from raysl.train.diagnostics import wants_knn
 from raysl.train.interrupts import stop_on_signals
+from raysl.train.method_copy import about_method, keep_source
 from raysl.train.pretrain import prepare
-from raysl.train.rundir import write_atomically
 from raysl.train.session import TrainData
 from raysl.tune import engine
 from raysl.tune.bridge import Bridge
@@ -230,11 +231,20 @@ def _check_directory(root: Path, space: Space) -> None:
     for key in _FREE:
         old.pop(key, None), new.pop(key, None)
     changed = difference(old, new) + [f"(recipe) {line}" for line in difference(base, space.base.identity())]
+    if not changed:
+        # Those of a recipe are part of its identity; these are the choices of a searched method.name too.
+        changed = [
+            f"source_sha256 of {line}" for line in difference(before.get("own_methods", {}), _digests(space))
+        ]
     if changed:
         raise InputError(
             f"{root}: holds a sweep of another space ({'; '.join(changed)}); "
-            "choose another --name, or give the same space to continue it"
+            "choose another --name, or give the same space to continue it" + about_method(changed, root)
         )
+
+
+def _digests(space: Space) -> dict[str, str]:
+    return {reference: source.sha256 for reference, source in space.own_methods.items()}
 
 
 def _claim_directory(root: Path, space: Space) -> str:
@@ -246,7 +256,9 @@ def _claim_directory(root: Path, space: Space) -> str:
     if not file.exists():
         study = f"{space.config.name}-{uuid.uuid4().hex}"
         facts = {"study": study, "space": space.config.to_dict(), "base": space.base.identity()}
-        write_atomically(file, yaml.dump(facts))
+        write_atomically(file, yaml.dump({**facts, "own_methods": _digests(space)}))
+    for source in space.own_methods.values():
+        keep_source(root, source)
     return str(yaml.parse(file.read_text(encoding="utf-8"), str(file))["study"])
 
 

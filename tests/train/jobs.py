@@ -5,6 +5,7 @@ They are started once for all jobs of a test session, because importing torch ta
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from raysl.data.sources import load_training
 from raysl.errors import RayslError
@@ -27,8 +28,8 @@ from tests.train.made import METHODS, StopAfter, config, digits, train
 
 STEPS = 50
 FEW_STEPS = 15
-"""Of the job whose four processes wait longest for each other on two cores."""
-MOST_WORKERS = 4
+WORKERS = 2
+"""Of every job; `tests/methods` compares four with one."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class Job:
 
     Args:
         name: of its folder below the jobs' folder.
-        workers: how many.
         config: the run.
         steps: optimizer steps to take without the loop; 0 runs the loop.
         stop_at: at which of its questions the last worker asks the loop to stop; 0 never.
@@ -45,7 +45,6 @@ class Job:
     """
 
     name: str
-    workers: int
     config: RunConfig
     steps: int = 0
     stop_at: int = 0
@@ -59,8 +58,13 @@ def float64_config(method: str) -> RunConfig:
     )  # fmt: skip
 
 
+SLICED = config("train.precision=float64", "train.accumulation=4", "train.epochs=13")
+MICRO = config(
+    "train.precision=float64", "train.accumulation=4", "train.accumulation_loss=micro", "train.epochs=13",
+    "method={name: simsiam, projector: {width: 32, out: 16}, predictor: {width: 8}}",
+)  # fmt: skip
 UNDISTURBED = config(
-    "train.epochs=7",
+    "train.epochs=4",
     "train.batch_size=16",
     "launch.workers=2",
     "data.selection.fraction=0.3",
@@ -69,17 +73,16 @@ UNDISTURBED = config(
 """Slow enough to be killed in the middle of an epoch, because an epoch has 62 steps."""
 CONTINUED = config("schedule.horizon=4", "train.precision=float64", "train.epochs=4", "launch.workers=2")
 JOBS = [
-    *(Job(f"{method}-2", 2, float64_config(method), STEPS) for method in METHODS),
-    Job("matrix_ssl-4", MOST_WORKERS, float64_config("matrix_ssl"), FEW_STEPS),
-    Job("simclr-4", MOST_WORKERS, float64_config("simclr"), STEPS),
-    *(Job(f"{method}-first", 2, config(method=method), 1) for method in METHODS),
-    Job("straight", 2, config()),
-    Job("stopped", 2, config(), stop_at=6),
-    Job("stopped", 2, config()),
-    Job("continued", 2, CONTINUED),
-    Job("undisturbed", 2, UNDISTURBED, whole_data=True),
-    Job("diverged", 2, config("optimizer.lr=1e30")),
-    Job("bf16", 2, config("train.precision=bf16", "train.epochs=1", method="simclr")),
+    *(Job(method, float64_config(method), STEPS) for method in METHODS),
+    Job("sliced", SLICED, FEW_STEPS),
+    Job("micro", MICRO, FEW_STEPS),
+    Job("straight", config()),
+    Job("stopped", config(), stop_at=6),
+    Job("stopped", config()),
+    Job("continued", CONTINUED),
+    Job("undisturbed", UNDISTURBED, whole_data=True),
+    Job("diverged", config("optimizer.lr=1e30")),
+    Job("bf16", config("train.precision=bf16", "train.epochs=1", method="simclr")),
 ]
 
 
@@ -89,12 +92,10 @@ class Trained:
 
     Args:
         losses: the loss of every step.
-        gradients: those of the first step.
         tensors: all weights and buffers at the end.
     """
 
     losses: list[float]
-    gradients: dict[str, Tensor]
     tensors: dict[str, Tensor]
 
 
@@ -102,21 +103,16 @@ def take_steps(run_config: RunConfig, count: int) -> Trained:
     torch.set_num_threads(1)
     session = Session(run_config, digits(), torch.device("cpu"))
     losses: list[float] = []
-    gradients: dict[str, Tensor] = {}
     for index in range(count):
         epoch, step = divmod(index, session.plan.steps_per_epoch)
         batch = next(session.feed.epoch(epoch, start_step=step))
         report, _ = session.step(batch, index)
         losses.append(float(report.loss.detach()))
-        if index == 0:
-            gradients = {
-                n: p.grad.clone() for n, p in session.method.named_parameters() if p.grad is not None
-            }
-    return Trained(losses, gradients, dict(session.method.state_dict()))
+    return Trained(losses, dict(session.method.state_dict()))
 
 
 def run_loop(job: Job, folder: Path, number: int) -> str:
-    asked = job.stop_at and number == job.workers - 1
+    asked = job.stop_at and number == WORKERS - 1
     stop: Callable[[], bool] = StopAfter(job.stop_at) if asked else (lambda: False)
     run = RunDirectory(folder / "run")
     if number == 0:
@@ -132,10 +128,8 @@ def run_loop(job: Job, folder: Path, number: int) -> str:
 def _worker(number: int, folder: Path) -> None:
     torch.set_num_threads(1)
     for place, job in enumerate(JOBS):
-        if number >= job.workers:
-            continue
         dist.init_process_group(
-            "gloo", init_method=f"file://{folder}/rendezvous{place}", rank=number, world_size=job.workers,
+            "gloo", init_method=f"file://{folder}/rendezvous{place}", rank=number, world_size=WORKERS,
             timeout=timedelta(seconds=90),
         )  # fmt: skip
         result: Any = (
@@ -154,7 +148,7 @@ class Done:
     def results(self, name: str) -> list[list[Any]]:
         """Return what each worker of each job of a name ended with."""
         return [
-            [torch.load(self.folder / f"{place}-{number}.pt") for number in range(job.workers)]
+            [torch.load(self.folder / f"{place}-{number}.pt") for number in range(WORKERS)]
             for place, job in enumerate(JOBS)
             if job.name == name
         ]
@@ -172,5 +166,7 @@ def do_all(folder: Path) -> Done:
         (folder / job.name).mkdir(exist_ok=True)
     half = CONTINUED.model_copy(update={"train": CONTINUED.train.model_copy(update={"epochs": 2})})
     train(half, folder / "continued" / "run")
-    spawn(_worker, (folder,), nprocs=MOST_WORKERS)  # type: ignore[no-untyped-call]
+    # A fork server imports torch once for both; its optimizers would import the second name later.
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
+    start_processes(_worker, (folder,), nprocs=WORKERS, start_method="forkserver")  # type: ignore[no-untyped-call]
     return Done(folder)

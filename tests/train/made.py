@@ -61,8 +61,8 @@ def _digits() -> tuple[Decoded, Decoded]:
 def digits(images: int = 140, held_out: int = 40, *, labels: bool = True) -> TrainData:
     """Return the first digits as (train, selection)."""
     train, selection = _digits()
-    data = TrainData(train.rows(np.arange(images)), selection.rows(np.arange(held_out)))
-    return data if labels else TrainData(unlabelled(data.train), unlabelled(data.selection))
+    parts = train.rows(np.arange(images)), selection.rows(np.arange(held_out))
+    return TrainData(*parts) if labels else TrainData(*(unlabelled(part) for part in parts))
 
 
 def unlabelled(data: Decoded) -> Decoded:

@@ -28,9 +28,11 @@ def stopped(path: Path, questions: int, *overrides: str, method: str = "matrix_s
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_stopped_in_the_middle_of_an_epoch(tmp_path: Path, method: str, precision: str) -> None:
-    given = [f"train.precision={precision}", "optimizer.name=adam", "optimizer.lr=0.003"]
+@pytest.mark.parametrize("equipped", [False, True])
+def test_stopped_in_the_middle_of_an_epoch(tmp_path: Path, method: str, equipped: bool) -> None:
+    given = ["optimizer.name=adam", "optimizer.lr=0.003"]
+    if equipped:
+        given += ["train.precision=bf16", "train.accumulation=4", "train.channels_last=true"]
     train(config(*given, method=method), tmp_path / "straight")
     # Four questions an epoch: after each of the first three steps, and after the report.
     told = stopped(tmp_path / "stopped", 4 + 2, *given, method=method)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from raysl.errors import Fenced, InputError
-from raysl.train.rundir import RunDirectory, write_atomically
+from raysl.train.atomic import write_atomically
+from raysl.train.rundir import RunDirectory
 from tests.train.made import config
 
 HOLD = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from raysl.errors import InputError
 from raysl.methods.base import Plan, cosine_momentum, resolve_momentum
 from raysl.train.config import RunConfig
-from raysl.train.schedules import describe, learning_rate, make_plan
+from raysl.train.schedules import describe, learning_rate, make_plan, weight_decay
 from tests.train.made import config, digits, results, train
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "schedules.json").read_text())
@@ -70,6 +71,64 @@ def test_final_is_a_share_of_the_peak_and_holds_past_the_horizon() -> None:
     assert curve(run_config, 4, [0, 4, 8, 11]) == pytest.approx([2.0, 1.25, 0.5, 0.5])
 
 
+def test_by_epoch_the_rate_changes_only_where_an_epoch_begins() -> None:
+    run_config = config("train.epochs=4", "schedule.by=epoch", "schedule.warmup=3 steps")
+    plan = make_plan(run_config, 2 * 32)
+    found = [learning_rate(run_config, plan, step) for step in range(9)]
+    epochs = [0.1 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(5)]
+    warm = [0.1 / 3, 0.2 / 3, 0.1]
+    assert found == pytest.approx([*warm, *(epochs[epoch] for epoch in (1, 2, 2, 3, 3, 4))])
+
+
+def test_the_last_step_may_have_the_final_rate() -> None:
+    at = {
+        where: curve(
+            config("train.epochs=4", "schedule.final=0.1", f"schedule.final_at={where}"), 2, [0, 7, 8]
+        )
+        for where in ("horizon", "last_step")
+    }
+    assert at["last_step"][1:] == pytest.approx([0.01, 0.01])
+    assert at["horizon"][0] == pytest.approx(0.1)
+    assert at["horizon"][1] > 0.012
+    assert at["last_step"][0] < 0.1
+
+
+def test_restarts_begin_at_the_floor_and_decay() -> None:
+    run_config = config(
+        "train.epochs=5", "schedule.name=cosine_restarts", "schedule.cycle=4 steps", "schedule.final=0.5",
+        "schedule.warmup=2 steps", "schedule.cycle_factor=2", "schedule.cycle_decay=0.6",
+    )  # fmt: skip
+    found = curve(run_config, 2, list(range(12)))
+    first, second = [0.05, 0.075, 0.1, 0.075], [0.05, 0.055, 0.06, 0.05 + 0.01 * (2 + 2**0.5) / 4]
+    assert found[:8] == pytest.approx([*first, *second])
+    assert found[10] == found[11] == found[9]
+
+
+def test_weight_decay_moves_to_its_final_value_and_stays() -> None:
+    run_config = config("train.epochs=4", "optimizer.weight_decay=0.04", "optimizer.weight_decay_final=0.4")
+    plan = make_plan(run_config, 2 * 32)
+    found = [weight_decay(run_config.optimizer, plan, step) for step in (0, 4, 8, 20)]
+    assert found == pytest.approx([0.04, 0.22, 0.4, 0.4])
+    assert weight_decay(config("optimizer.weight_decay=0.04").optimizer, plan, 5) == 0.04
+    assert "weight decay 0.04 to 0.4 along half a cosine over the horizon" in describe(run_config, plan)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["schedule.cycle=4"],
+            "cycle, cycle_factor and cycle_decay belong to cosine_restarts, not to cosine",
+        ),
+        (["schedule.name=cosine_restarts", "schedule.by=epoch"], "cosine_restarts goes by step and warms up"),
+        (["schedule.by=epoch", "schedule.final_at=last_step"], "final_at=last_step belongs to a cosine"),
+    ],
+)
+def test_options_of_another_schedule_are_refused(overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        config(*overrides)
+
+
 @pytest.mark.parametrize(("scaling", "peak"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)])
 def test_the_peak_scales_with_the_global_batch(scaling: str, peak: float) -> None:
     run_config = config("train.batch_size=1024", f"optimizer.lr_scaling={scaling}")
@@ -88,6 +147,11 @@ def test_the_peak_scales_with_the_global_batch(scaling: str, peak: float) -> Non
         (["schedule.warmup=21"], "schedule.warmup = 21: 84 steps, outside the horizon's 80"),
         (["schedule.warmup=81 steps"], "schedule.warmup = '81 steps'"),
         (["schedule.warmup=101%"], "schedule.warmup = '101%': 81 steps"),
+        (["schedule.name=cosine_restarts", "schedule.cycle=21"], "schedule.cycle = 21: 84 steps; use more"),
+        (
+            ["schedule.name=cosine_restarts", "schedule.cycle=2", "schedule.warmup=2"],
+            "use more than the warm-up's 8 and at most the horizon's 80",
+        ),
         (["train.batch_size=141"], "train.batch_size = 141: larger than the 140 training images of digits"),
     ],
 )
