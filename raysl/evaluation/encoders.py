@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from raysl.data.decoded import Decoded
 from raysl.errors import InputError, RayslError
-from raysl.evaluate.cache import FeatureCache, data_key
-from raysl.evaluate.features import extract, trained_backbone, untrained_backbone, weights_digest
-from raysl.evaluate.images import Images
-from raysl.evaluate.locate import Located
-from raysl.evaluate.request import FeaturesConfig
+from raysl.evaluation.cache import FeatureCache, data_key
+from raysl.evaluation.features import extract, trained_backbone, untrained_backbone, weights_digest
+from raysl.evaluation.images import Images
+from raysl.evaluation.locate import Located
+from raysl.evaluation.request import FeaturesConfig
 from raysl.train.checkpoint import list_checkpoints
 
 TRAINED, UNTRAINED, RAW_PIXELS = "trained", "untrained", "raw_pixels"

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from raysl.errors import InputError
-from raysl.evaluate.encoders import RAW_PIXELS, TRAINED, UNTRAINED, Encoders
-from raysl.evaluate.features import image_channels
-from raysl.evaluate.images import Images, load_images
-from raysl.evaluate.locate import Located, locate
-from raysl.evaluate.protocols.base import Measured
-from raysl.evaluate.request import Request, read_request
-from raysl.evaluate.result import Difference, EvaluationResult
+from raysl.evaluation.encoders import RAW_PIXELS, TRAINED, UNTRAINED, Encoders
+from raysl.evaluation.features import image_channels
+from raysl.evaluation.images import Images, load_images
+from raysl.evaluation.locate import Located, locate
+from raysl.evaluation.protocols.base import Measured
+from raysl.evaluation.request import Request, read_request
+from raysl.evaluation.result import Comparison, Difference, EvaluationResult, compare_published
 from raysl.metrics.knn import paired_interval
+from raysl.train.atomic import write_atomically
 from raysl.train.environment import describe_environment
 from raysl.train.events import EventWriter
-from raysl.train.rundir import write_atomically
 
 __all__ = ["EvaluationResult", "PreparedEvaluation", "evaluate", "prepare_evaluation", "run_evaluation"]
 
@@ -223,6 +223,7 @@ def _result(prepared: PreparedEvaluation, measured: dict[str, Measured], feature
         baselines={name: scores.metrics for name, scores in measured.items() if name != TRAINED},
         repeats={name: list(scores.repeats) for name, scores in measured.items() if scores.repeats},
         differences=_differences(measured),
+        published=_published(prepared, measured[TRAINED]),
         seed=located.config.train.seed,
         versions=describe_environment()["versions"],
         seconds=time.monotonic() - prepared.began,
@@ -241,6 +242,13 @@ def _differences(measured: dict[str, Measured]) -> dict[str, Difference]:
         for name, scores in measured.items()
         if name != TRAINED
     }
+
+
+def _published(prepared: PreparedEvaluation, scores: Measured) -> list[Comparison]:
+    published, request = prepared.located.config.published, prepared.request
+    if published is None or published == "ours" or prepared.images.split != "test" or request.changes:
+        return []
+    return compare_published(published, request.protocol.name, scores.metrics)
 
 
 def _tell_tensorboard(prepared: PreparedEvaluation, scores: Measured) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raysl.data.decoded import Decoded
 from raysl.data.memory import plain
 from raysl.data.views import ViewPipeline
-from raysl.evaluate.locate import Located, locate
+from raysl.evaluation.locate import Located, locate
 from raysl.models.backbones import Backbone, build_backbone
 from raysl.train.config import RunConfig
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysl.data.decoded import Decoded, Labels, normalization
+from raysl.data.decoded import Decoded, Labels, labelled, normalization
+from raysl.data.feeds import evaluated_as
 from raysl.data.sources import load_split, load_training
 from raysl.data.views import ViewPipeline
 from raysl.errors import InputError
@@ -75,8 +76,10 @@ def load_images(config: RunConfig, split: str) -> Images:
         raise InputError(
             f"no split {split!r} to evaluate on; use test, or selection (what training was watched on)"
         )
-    train, selection = load_training(config.data)
-    views = ViewPipeline(config.views, normalization(config.data, train), train.size)
+    data = evaluated_as(config.data, config.views)
+    train, selection = load_training(data)
+    views = ViewPipeline(config.views, normalization(data, train), train.size)
+    train, selection = (_with_labels(part) for part in (train, selection))
     if split == "selection":
         if len(selection) == 0:
             raise InputError(
@@ -84,7 +87,7 @@ def load_images(config: RunConfig, split: str) -> Images:
             )
         parts, test = {"train": train}, selection
     else:
-        parts, test = {"train": train, "selection": selection}, load_split(config.data, "test")
+        parts, test = {"train": train, "selection": selection}, load_split(data, "test")
     if len(test) == 0:
         raise InputError(
             f"{config.data.test or config.data.source}: the test split is empty; give another as data.test="
@@ -103,6 +106,12 @@ def load_images(config: RunConfig, split: str) -> Images:
     train_y, test_y = torch.from_numpy(numbers[: len(known)]), torch.from_numpy(numbers[len(known) :])
     notes = _notes(parts, test, unseen=int((~np.isin(wanted, known)).sum()))
     return Images(split, parts, test, train_y, test_y, len(classes), views, notes)
+
+
+def _with_labels(part: Decoded) -> Decoded:
+    """Return the images that have a label, where some have none (-1): those cannot judge."""
+    there = labelled(part.labels)
+    return part if there.all() else part.rows(there)
 
 
 def _labels(part: Decoded, config: RunConfig) -> Labels:

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from raysl.config import Config, build, difference, leaves, merge
 from raysl.errors import InputError
-from raysl.evaluate.protocols import Protocol, find_protocol
-from raysl.evaluate.protocols.base import Options
+from raysl.evaluation.protocols import Protocol, find_protocol
+from raysl.evaluation.protocols.base import Options
 from raysl.train.config import RunConfig
 
 _OF_THE_RUN = ("data.", "views.evaluation.")

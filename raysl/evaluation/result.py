@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from raysl.errors import InputError
+from raysl.train.config import Published
 
 FORMAT = 1
 
@@ -30,6 +32,35 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A score beside the one that the recipe's authors published.
+
+    Args:
+        metric: `protocol/metric`.
+        value: theirs, in percent.
+        source: where it is from.
+        difference: this run's less theirs, in percentage points.
+    """
+
+    metric: str
+    value: float
+    source: str
+    difference: float
+
+
+def compare_published(
+    published: Sequence[Published], protocol: str, metrics: Mapping[str, float]
+) -> list[Comparison]:
+    """Return how metrics of a protocol compare with the published ones of the same name."""
+    scores = {f"{protocol}/{name}": value for name, value in metrics.items()}
+    return [
+        Comparison(one.metric, one.value, one.source, scores[one.metric] - one.value)
+        for one in published
+        if one.metric in scores
+    ]
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """One evaluation.
 
@@ -47,6 +78,8 @@ class EvaluationResult:
         baselines: the same scores of `untrained` and `raw_pixels`, where they were asked for.
         repeats: top-1 of each repetition by `trained` and baseline, where the protocol repeats.
         differences: trained minus baseline, where the protocol repeats.
+        published: beside what the recipe's authors report of this protocol; none where other images or
+            another split were judged.
         seed: the run's seed; those of the protocol are among its options.
         versions: of the packages that computed it.
         seconds: how long it took, the images included.
@@ -68,6 +101,7 @@ class EvaluationResult:
     baselines: dict[str, dict[str, float]]
     repeats: dict[str, list[float]]
     differences: dict[str, Difference]
+    published: list[Comparison]
     seed: int
     versions: dict[str, Any]
     seconds: float
@@ -92,6 +126,12 @@ class EvaluationResult:
             f"  trained - {name}: {gap.mean:+.2f} points, 95 % interval {gap.low:+.2f} to {gap.high:+.2f} "
             f"({gap.pairs} pairs)"
             for name, gap in self.differences.items()
+        ]
+        options = "" if self.label == self.protocol else "; the options differ from the protocol's own"
+        lines += [
+            f"  the recipe's published {one.metric} {one.value:.2f} ({one.source}); "
+            f"this run {one.difference:+.2f}{options}"
+            for one in self.published
         ]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes), f"  {self.path}"])
 

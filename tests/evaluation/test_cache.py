@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysl.evaluate.cache import FeatureCache
+from raysl.evaluation.cache import FeatureCache
 
 KEY = {"weights": "abc", "images": "def"}
 

@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from raysl.config import yaml
 from raysl.data.decoded import normalization
 from raysl.errors import InputError, RayslError
-from raysl.evaluate import encoders
-from raysl.evaluate.evaluate import evaluate, prepare_evaluation
-from raysl.evaluate.result import read_results
+from raysl.evaluation import encoders
+from raysl.evaluation.evaluate import evaluate, prepare_evaluation
+from raysl.evaluation.result import compare_published, read_results
+from raysl.train.config import Published
 from raysl.train.rundir import RunDirectory
-from tests.evaluate.conftest import train
+from tests.evaluation.conftest import train
 
 
 def _images(folder: Path, *, classes: int = 2, each: int = 12, seed: int = 0) -> Path:
@@ -117,6 +119,28 @@ def test_knn_few_compares_with_the_baselines_in_pairs(run: Path) -> None:
     assert 65.0 < result.baselines["untrained"]["top1"] < result.baselines["raw_pixels"]["top1"]
     assert result.differences["untrained"].low > 0
     assert "trained - untrained: +" in result.describe()
+
+
+def test_scores_are_told_beside_the_published_ones(run: Path) -> None:
+    file = run / "config.yaml"
+    published = {"published": {"metric": "knn/top1", "value": 91.5, "source": "a paper, table 1"}}
+    file.write_text(yaml.dump({**yaml.parse(file.read_text(), "config"), **published}))
+    result = evaluate(run, "knn")
+    (found,) = result.published
+    assert found.difference == pytest.approx(result.metrics["top1"] - 91.5)
+    told = f"the recipe's published knn/top1 91.50 (a paper, table 1); this run {found.difference:+.2f}"
+    assert f"  {told}\n" in result.describe()
+    assert result.to_dict()["published"] == [
+        {"metric": "knn/top1", "value": 91.5, "source": "a paper, table 1", "difference": found.difference}
+    ]
+    assert f"{told[:-6]}" not in evaluate(run, "knn", split="selection").describe()
+    assert "the options differ from the protocol's own" in evaluate(run, "knn", ["k=1"]).describe()
+
+
+def test_nothing_is_told_without_a_published_number_of_the_protocol() -> None:
+    one = Published(metric="linear-cached/top1", value=90.0, source="x")
+    assert compare_published([one], "knn", {"top1": 50.0}) == []
+    assert compare_published([one], "linear-cached", {"top5": 50.0}) == []
 
 
 def test_features_are_kept_and_damaged_ones_computed_again(run: Path) -> None:

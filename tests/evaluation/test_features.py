@@ -11,14 +11,14 @@ from torch import nn
 from raysl.data.decoded import normalization
 from raysl.data.sources import load_training
 from raysl.data.views import ViewPipeline
-from raysl.evaluate.evaluate import evaluate
-from raysl.evaluate.features import extract, load_backbone, untrained_backbone, weights_digest
+from raysl.evaluation.evaluate import evaluate
+from raysl.evaluation.features import extract, load_backbone, untrained_backbone, weights_digest
 from raysl.models.backbones import Backbone
 from raysl.train import checkpoint
 from raysl.train.config import RunConfig
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import Session, TrainData
-from tests.evaluate.conftest import train
+from tests.evaluation.conftest import train
 
 
 @pytest.fixture(scope="module")

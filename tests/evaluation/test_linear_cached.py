@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysl.evaluate.protocols.linear_cached import Options, accuracies, measure, train_head
+from raysl.evaluation.protocols.linear_cached import Options, accuracies, measure, train_head
 
 DATA = Path(__file__).parent / "data" / "linear_cached.npz"
 

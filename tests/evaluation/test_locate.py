@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raysl.errors import InputError
-from raysl.evaluate.locate import locate
+from raysl.evaluation.locate import locate
 
 
 def test_last_is_the_latest(trained: Path) -> None:

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from raysl.errors import InputError
-from raysl.evaluate.protocols import Protocol, find_protocol, protocol_names
-from raysl.evaluate.protocols.base import Options
+from raysl.evaluation.protocols import Protocol, find_protocol, protocol_names
+from raysl.evaluation.protocols.base import Options
 from raysl.metrics.knn import few_label_knn
 
 

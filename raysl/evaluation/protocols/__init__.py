@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raysl.config import nearest
 from raysl.errors import InputError
-from raysl.evaluate.protocols.base import Measured, Options
+from raysl.evaluation.protocols.base import Measured, Options
 
 _SUPPORT = {"base"}
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from raysl.evaluate.protocols import base
-from raysl.evaluate.protocols.base import Measured
+from raysl.evaluation.protocols import base
+from raysl.evaluation.protocols.base import Measured
 from raysl.metrics.knn import knn_accuracy
 
 COMPARES = False

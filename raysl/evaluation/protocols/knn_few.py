@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from raysl.evaluate.protocols import base
-from raysl.evaluate.protocols.base import Measured
+from raysl.evaluation.protocols import base
+from raysl.evaluation.protocols.base import Measured
 from raysl.metrics.knn import few_label_knn
 
 COMPARES = True

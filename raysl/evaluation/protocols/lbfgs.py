@@ -7,8 +7,8 @@ import warnings
 from pydantic import Field
 from torch import Tensor
 
-from raysl.evaluate.protocols import base
-from raysl.evaluate.protocols.base import Measured
+from raysl.evaluation.protocols import base
+from raysl.evaluation.protocols.base import Measured
 
 COMPARES = False
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raysl.evaluate.protocols import base
-from raysl.evaluate.protocols.base import Measured
+from raysl.evaluation.protocols import base
+from raysl.evaluation.protocols.base import Measured
 
 COMPARES = False
 _TOP = 5
