@@ -1,4 +1,4 @@
-"""What raysl does, as four functions; the commands call these and print.
+"""What raysl does, as functions; the commands call these and print.
 
 run = raysl.pretrain("digits/simclr", overrides=["train.epochs=5"])
 raysl.evaluate(run.run, "knn").metrics
@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from raysl.cluster.address import resolve
 from raysl.cluster.connect import connect
-from raysl.cluster.resources import allocation
 from raysl.config import load
 from raysl.errors import InputError
+from raysl.machine import allocation
 from raysl.train.config import RunConfig
 
 if TYPE_CHECKING:
-    from raysl.evaluate.result import EvaluationResult
+    from raysl.data.config import DataConfig
+    from raysl.evaluation.result import EvaluationResult
     from raysl.models.backbones import Backbone
     from raysl.train.pretrain import PretrainResult
+    from raysl.train.scale import ScaleRequest
+    from raysl.train.scaled import Scaled
     from raysl.tune.sweep import SweepResult
+    from raysl.verify.certificate import Verification
 
 Source = str | Path | Mapping[str, Any]
 Say = Callable[[str], None]
@@ -46,7 +50,7 @@ def pretrain(
 ) -> PretrainResult:
     """Train one encoder, or continue the run that these arguments began.
 
-    One worker trains in this process and starts no Ray; more are Ray Train workers.
+    One worker trains in this process, and starts a Ray only for the feed `ray`; more are Ray Train workers.
 
     Args:
         sources: recipe names, YAML files or mappings, merged left to right.
@@ -61,19 +65,22 @@ def pretrain(
         TrainingStopped: NaN, infinite or collapsed.
         Interrupted: a signal came; the same call continues.
     """
-    from raysl.train.pretrain import prepare, pretrain
+    from raysl.data.feeds import choose_feed
+    from raysl.train.pretrain import needs_ray, prepare, pretrain
 
     resolve(cluster)
     config = _config(sources, overrides)
     path = _place(runs, name or default_name(sources, overrides, config))
-    if config.launch.workers == 1:
+    choice = choose_feed(config.data)
+    threads = allocation().cpus if config.launch.workers == 1 else None
+    if not needs_ray(config, choice):
         say(describe_here())
-        return pretrain(prepare(config), path, threads=allocation().cpus, say=say)
-    # Checked before a Ray is started, which takes seconds.
-    prepared = prepare(config)
+        return pretrain(prepare(config, choice), path, threads=threads, say=say)
+    # Checked before a Ray is started, which takes seconds; but its tasks read the images of their feed.
+    prepared = prepare(config, choice) if choice.feed == "memory" else None
     with connect(cluster) as ray:
         say(ray.describe())
-        return pretrain(prepared, path, say=say)
+        return pretrain(prepared or prepare(config, choice), path, threads=threads, say=say)
 
 
 def plan_pretrain(
@@ -89,16 +96,19 @@ def plan_pretrain(
     Returns:
         Plain values: data, steps, workers, where it will run, the run directory and the lines for people.
     """
-    from raysl.train.pretrain import prepare
+    from raysl.data.feeds import choose_feed
+    from raysl.train.pretrain import needs_ray, prepare
 
     target = resolve(cluster)
     config = _config(sources, overrides)
     path = _place(runs, name or default_name(sources, overrides, config))
     if target.address is None:
         _require_room(config)
-    first = describe_here() if config.launch.workers == 1 else _would_use(cluster)
+    choice = choose_feed(config.data)
+    first = _would_use(cluster) if needs_ray(config, choice) else describe_here()
     say(first)
-    prepared = prepare(config)
+    # Where no Ray is connected, threads do what its tasks would.
+    prepared = prepare(config, choice)
     workers = f"{config.launch.workers} workers on Ray Train" if config.launch.workers > 1 else "this process"
     lines = [*prepared.lines, f"would train in {workers}", f"would write {path}"]
     return {"run": str(path), "where": first, **prepared.facts(), "config": config.to_dict(), "lines": lines}
@@ -188,7 +198,7 @@ def evaluate(
     Raises:
         InputError: no such run, checkpoint, protocol or split, or the data has no labels.
     """
-    from raysl.evaluate.evaluate import evaluate
+    from raysl.evaluation.evaluate import evaluate
 
     return evaluate(
         run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines, name=name
@@ -206,11 +216,77 @@ def plan_evaluate(
     name: str | None = None,
 ) -> dict[str, Any]:
     """Check everything `evaluate` would check and return its plan; nothing is computed or written."""
-    from raysl.evaluate.evaluate import prepare_evaluation
+    from raysl.evaluation.evaluate import prepare_evaluation
 
     return prepare_evaluation(
         run, protocol, overrides, checkpoint=checkpoint, split=split, baselines=baselines, name=name
     ).facts()
+
+
+def verify(
+    *methods: str,
+    overrides: Sequence[str] = (),
+    workers: Sequence[int] = (1, 2, 4),
+    vectors: str | Path | None = None,
+    say: Say = silent,
+) -> Verification:
+    """Certify methods: against their authors' code, on several workers against one, in bf16 against float32.
+
+    Workers are processes of this machine; a script that calls this needs `if __name__ == "__main__":`.
+
+    Args:
+        methods: names, `all`, or methods of one's own as `./my_loss.py:MyMethod`.
+        overrides: `key=value` strings for the run that is compared, the method's digits recipe.
+        workers: numbers of workers.
+        vectors: directory of reference vectors; those that ship with raysl when not given.
+        say: told what is being done.
+
+    Raises:
+        InputError: the arguments cannot be used. What fails is in the result instead.
+    """
+    from raysl.verify.certificate import verify
+
+    return verify(
+        methods, overrides=overrides, workers=workers, vectors=Path(vectors) if vectors else None, say=say
+    )
+
+
+def scale(
+    *sources: Source, request: ScaleRequest, to: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Scaled:
+    """Write the config of a larger run, and say of every value what becomes of it and why.
+
+    Args:
+        sources: the small run: recipe names, YAML files (`runs/SWEEP/best.yaml`) or mappings.
+        request: the batch, workers, epochs, image size and data of the big run.
+        to: the file to write; in this folder, and named after the source and the batch, when not given.
+        overrides: `dotted.key=value` strings, applied to the small run.
+
+    Raises:
+        InputError: a source cannot be used, the batch does not divide among the workers, or the file is
+            there.
+    """
+    from raysl.train.scale import scale
+    from raysl.train.scaled import write_scaled
+
+    config = _config(sources, overrides)
+    big, changes = scale(config, request, _images(config.data, request.data))
+    stem = default_name(sources, overrides, config)
+    path = Path(f"{stem}-b{request.batch_size}.yaml") if to is None else Path(to)
+    return write_scaled(path, big, changes, given=sources[-1])
+
+
+def _images(data: DataConfig, other: str | None) -> tuple[int, int] | None:
+    """Count the training images of the small and the big run; None where they are not all here."""
+    from raysl.data.sources import count_training
+
+    try:
+        small = count_training(data)
+        if other is None or other == data.source:
+            return small, small
+        return small, count_training(data.model_copy(update={"source": other}))
+    except InputError:
+        return None
 
 
 def describe_here(cluster: str = "auto") -> str:
@@ -236,7 +312,7 @@ def load_backbone(run: str | Path, checkpoint: str = "last") -> Backbone:
     Raises:
         InputError: no such run or checkpoint.
     """
-    from raysl.evaluate.features import load_backbone
+    from raysl.evaluation.features import load_backbone
 
     return load_backbone(run, checkpoint)
 

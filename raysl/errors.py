@@ -43,7 +43,7 @@ class TrainingStopped(RayslError):
     """Training ended itself because going on is pointless (exit code 3).
 
     Args:
-        cause: a stable word for tables and ledgers: `nan`, `inf` or `collapse`.
+        cause: a stable word for tables and ledgers: `nan`, `inf`, `singular` or `collapse`.
         detail: a sentence for people.
         epoch: completed epochs when it happened.
     """

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from raysl import api
 from raysl.cluster.address import resolve
 from raysl.cluster.connect import connect
-from raysl.cluster.resources import allocation
 from raysl.config import load
+from raysl.machine import allocation
 
 if TYPE_CHECKING:
-    from raysl.evaluate.result import EvaluationResult
+    from raysl.evaluation.result import EvaluationResult
     from raysl.tune.sweep import SweepResult
 
 _SPACE = "matrix_ssl"

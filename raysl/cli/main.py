@@ -14,11 +14,24 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from raysl import __version__
-from raysl.cli import compare, config, evaluate, ls, pretrain, quickstart, show, sweep
+from raysl.cli import (
+    compare,
+    config,
+    data,
+    evaluate,
+    ls,
+    new,
+    pretrain,
+    quickstart,
+    scale,
+    show,
+    sweep,
+    verify,
+)
 from raysl.config import nearest
 from raysl.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, Interrupted, RayslError
 
-_COMMANDS = (quickstart, sweep, pretrain, evaluate, compare, ls, show, config)
+_COMMANDS = (quickstart, sweep, pretrain, scale, evaluate, compare, verify, ls, show, new, data, config)
 _EPILOG = """\
 exit codes: 0 done, 1 failure, 2 bad input, 3 collapsed or diverged,
             75 interrupted (the same command continues)"""

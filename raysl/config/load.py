@@ -77,11 +77,25 @@ def merge(
 def build(
     model: type[ConfigT], values: Mapping[str, Any], origins: Mapping[str, str] | None = None
 ) -> ConfigT:
-    """Validate plain values; mistakes become one `InputError` with a line each."""
+    """Validate plain values; mistakes become one `InputError` with a line each.
+
+    Validators that need to know where a value came from find it with `folder_of`.
+    """
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(dict(values), context={"origins": origins or {}})
     except ValidationError as error:
         raise InputError("\n".join(_lines(error, origins or {}))) from None
+
+
+def folder_of(key: str, context: Mapping[str, Any] | None) -> Path | None:
+    """Return the folder of the YAML file that a key was read from, None where it came from elsewhere.
+
+    Args:
+        key: dotted key.
+        context: the context of the validation that `build` began.
+    """
+    place = Path(_origin(key, (context or {}).get("origins", {})))
+    return place.parent if place.is_file() else None
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -145,7 +159,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(old)
     for key, value in new.items():
         before = result.get(key)
-        if isinstance(before, str) and isinstance(value, Mapping):
+        if key == "method" and isinstance(before, str) and isinstance(value, Mapping):
             before = {"name": before}  # `method: simclr` is short for its name
         nest = isinstance(before, Mapping) and isinstance(value, Mapping)
         result[key] = _merged(before, value) if nest else value  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysl.config import yaml
 from raysl.errors import InputError
-from raysl.evaluate.result import read_results
+from raysl.evaluation.result import read_results
 
 if TYPE_CHECKING:
     from raysl.train.rundir import RunDirectory

@@ -55,7 +55,8 @@ def test_help_takes_well_under_a_second_of_processor_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["quickstart", "sweep", "pretrain", "evaluate", "compare", "ls", "show", "config"]
+    "command",
+    ["quickstart", "sweep", "pretrain", "evaluate", "compare", "verify", "ls", "show", "data", "config"],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     from raysl.cli.main import main

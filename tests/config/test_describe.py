@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from raysl import methods
+from raysl.cli.main import main
 from raysl.config import RECIPES, Config, build, load, yaml
-from raysl.config.describe import commented
+from raysl.config.describe import commented, reference
 from raysl.train.config import RunConfig
 
 
@@ -66,6 +69,19 @@ def test_every_recipe_loads_and_survives_yaml(name: str) -> None:
     assert build(RunConfig, yaml.parse(yaml.dump(config.to_dict()), name)) == config
 
 
+PROTOCOLS = {"knn", "linear-cached", "linear-lars", "linear-sgd", "online"}
+"""Those that recipes' authors report; not all can be run yet."""
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_every_recipe_says_what_is_published(name: str) -> None:
+    published = load(RunConfig, [name]).published
+    if published is None:
+        assert name == "imagenet/matrix_ssl", "give `published`; `ours` where it is no paper's"
+    elif published != "ours":
+        assert {one.metric.partition("/")[0] for one in published} <= PROTOCOLS
+
+
 @pytest.mark.parametrize("name", RECIPES.names())
 def test_the_commented_config_is_the_same_config(name: str) -> None:
     config = load(RunConfig, [name])
@@ -79,3 +95,59 @@ def test_comments_wrap_and_stand_above_their_field() -> None:
     seed = next(number for number, line in enumerate(lines) if line.strip().startswith("seed: 0"))
     assert lines[seed - 1].strip().startswith("#")
     assert max(map(len, lines)) <= 120
+
+
+class Inner(Config):
+    """A piece inside."""
+
+    size: int = Field(3, ge=1, le=9)
+    """How many | there are."""
+
+
+class Outer(Config):
+    """The whole.
+
+    More about it.
+    """
+
+    must: float = Field(gt=0.0)
+    """Needed."""
+
+    inner: Inner | None = None
+    """Perhaps."""
+
+    other: Inner = Inner(size=4)
+    """Always."""
+
+    kind: typing.Literal["a", "b"] | bool = "a"
+    """Which."""
+
+    several: tuple[typing.Annotated[int, Field(ge=2)], ...] = (2, 3)
+    """Many."""
+
+    named: dict[str, int] | None = None
+    """By name."""
+
+
+def test_reference_shows_types_bounds_and_defaults() -> None:
+    text = reference({"the outer": Outer})
+    assert text.startswith("## the outer\n\nThe whole.\n\n| key | type | default | meaning |\n| --- ")
+    for row in (
+        "| `must` | number (> 0) | required | Needed. |",
+        "| `inner` | [Inner](#inner) or null | `null` | Perhaps. |",
+        '| `other` | [Inner](#inner) | `{"size": 4}` | Always. |',
+        "| `kind` | `a`, `b` or true or false | `a` | Which. |",
+        "| `named` | mapping or null | `null` | By name. |",
+        "| `several` | list of integer (>= 2) | `[2, 3]` | Many. |",
+        "| `size` | integer (>= 1, <= 9) | `3` | How many \\| there are. |",
+    ):
+        assert row in text.splitlines(), row
+    assert text.count("## Inner") == 1
+
+
+def test_the_page_of_documentation_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "docs"]) == 0
+    page = Path(__file__).parents[2] / "docs" / "CONFIG.md"
+    assert capsys.readouterr().out == page.read_text(encoding="utf-8"), (
+        "a field has changed; run: raysl config docs > docs/CONFIG.md"
+    )

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCES = ("raysl", "search_spaces", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+VECTORS = "tests/golden/data"
+SOURCES = ("raysl", "search_spaces", VECTORS, "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 # The build backend's own hook: no pip, no download, no second environment.
 BUILD = """
@@ -32,6 +33,13 @@ def yaml(folder):
         elif entry.name.endswith(".yaml"):
             yield str(entry)
 json.dump({name: sorted(yaml(files(name))) for name in ("raysl.recipes", "raysl.search_spaces")}, sys.stdout)
+"""
+VERIFY = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from raysl.verify.certificate import shipped
+from raysl.verify.reference import load_cases
+json.dump({"vectors": str(shipped()), "cases": len(load_cases(shipped()))}, sys.stdout)
 """
 
 
@@ -62,15 +70,25 @@ def checkout(pattern: str) -> set[str]:
     spaces = {
         f"raysl/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "search_spaces").glob(pattern)
     }
-    assert package
-    assert spaces
-    return package | spaces
+    vectors = {f"raysl/verify/vectors/{path.name}" for path in (REPOSITORY / VECTORS).glob(pattern)}
+    return package | spaces | vectors
 
 
 def test_it_has_every_module_and_every_yaml_file(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {name for name in names if name.endswith(".py")} == checkout("*.py")
-    assert {name for name in names if name.endswith(".yaml")} == checkout("*.yaml")
+    for pattern in ("*.py", "*.yaml", "*.npz", "INDEX.json"):
+        expected = checkout(pattern)
+        assert expected
+        assert {name for name in names if name.endswith(pattern.removeprefix("*"))} == expected
+    templates = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "raysl/templates").glob("*.txt")}
+    assert len(templates) == 4
+    assert templates <= names
+    lists = {
+        str(path.relative_to(REPOSITORY))
+        for path in (REPOSITORY / "raysl/data/catalog/classes").glob("*.txt")
+    }
+    assert len(lists) == 3
+    assert lists <= names
     assert "raysl/py.typed" in names
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"raysl"}
 
@@ -87,6 +105,13 @@ def test_its_metadata_names_licence_command_and_pythons(wheel: Path) -> None:
     assert "Requires-Python: <3.14,>=3.11" in metadata
     assert "raysl = raysl.cli.main:main" in text(".dist-info/entry_points.txt")
     assert "Apache License" in text(".dist-info/licenses/LICENSE")
+
+
+def test_the_reference_vectors_are_found_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    told = json.loads(run([sys.executable, "-c", VERIFY, str(tmp_path)], cwd=tmp_path))
+    assert told["vectors"] == str(tmp_path / "raysl" / "verify" / "vectors")
+    assert told["cases"] == len(json.loads((REPOSITORY / VECTORS / "INDEX.json").read_text())["cases"])
 
 
 def test_recipes_and_search_spaces_are_found_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:

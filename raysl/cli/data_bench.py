@@ -1,0 +1,79 @@
+"""`raysl data bench`: what making views of a source costs here, and how many CPU cores a GPU needs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from raysl.cli.options import add_common, emit, sayer, words
+from raysl.errors import InputError
+
+# What is measured without --recipe, and up to which side of an image.
+_DEFAULTS = ((16, "digits/simclr"), (96, "cifar10/w_mse"), (None, "imagenet/mec"))
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand to the parser of `raysl data`."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure decoding, views and feeds on this machine, and what a GPU would need",
+        description="Draw images of a source and measure, for a recipe's views, what decoding and each "
+        "operation cost one core, what each feed delivers, and how many cores keep a GPU busy.",
+        epilog="example: raysl data bench data/imagenet --recipe imagenet/mec --gpu-rate 2500",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="+", metavar="SOURCE|key=value", help="images, and overrides")
+    parser.add_argument(
+        "--recipe", metavar="RECIPE|FILE", help="whose views (default: one for images of such a size)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, metavar="S", help="time for each measurement (default: 3)"
+    )
+    parser.add_argument(
+        "--gpu-rate", type=float, default=2500.0, metavar="N", help="images/s a GPU takes (default: 2500)"
+    )
+    parser.add_argument(
+        "--cluster", default="auto", metavar="auto|local|ADDRESS", help="Ray that the ray feed uses"
+    )
+    add_common(parser, _run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from raysl.cluster.connect import connect
+    from raysl.config import load
+    from raysl.data.measure import measure_source
+    from raysl.machine import allocation
+    from raysl.train.config import RunConfig
+
+    sources, overrides = words(args)
+    if len(sources) != 1:
+        raise InputError(f"raysl data bench takes one source of images, not {len(sources)}")
+    for option, value in (("--seconds", args.seconds), ("--gpu-rate", args.gpu_rate)):
+        if not value > 0:
+            raise InputError(f"{option} {value:g}: expected a number above 0")
+    overrides = [f"data.source={sources[0]}", *overrides]
+    recipe = args.recipe or _default_recipe(overrides)
+    config = load(RunConfig, [recipe], overrides)
+    say = sayer(args)
+    with connect(args.cluster, dashboard=False) as ray:
+        say(ray.describe())
+        measured = measure_source(
+            config.data,
+            config.views,
+            recipe=recipe,
+            cores=allocation().cpus,
+            seconds=args.seconds,
+            gpu_rate=args.gpu_rate,
+        )
+    emit(args, measured.to_dict(), measured.describe())
+    return 0
+
+
+def _default_recipe(overrides: list[str]) -> str:
+    from raysl.config import load
+    from raysl.data.sample import sample_pictures
+    from raysl.train.config import RunConfig
+
+    (picture,) = sample_pictures(load(RunConfig, ["digits/simclr"], overrides).data, 1)
+    side = min(picture.pixels.shape[1:])
+    return next(name for most, name in _DEFAULTS if most is None or side <= most)
