@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The shared Ray stays until the end, and tests that start one of their own in this process need none.
+    items.sort(key=lambda item: "ray_cluster" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[ClusterInfo]:
     """The one private Ray of a test session that runs in this process: 2 CPUs, no dashboard."""

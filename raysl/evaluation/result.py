@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raysl.errors import InputError
-from raysl.train.config import Published
+
+if TYPE_CHECKING:
+    from raysl.train.config import Published
 
 FORMAT = 1
 
