@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -85,13 +87,26 @@ class MemoryFeed:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from `start_step` on: the same ones, wherever it is begun."""
         order = epoch_order(self._seed, epoch, len(self.data))
-        for step in range(start_step, self.steps_per_epoch):
-            rows = local_rows(order, step, self.batch_size, self._rank, self._world)
-            images = _to(self.data.images[rows], self._device)
-            views = [self.views.plain(images, self._dtype) for _ in range(self._plain_views)]
-            views += self.views(images, self.data.ids[rows], seed=self._seed, epoch=epoch, dtype=self._dtype)
-            labels = None if self.data.labels is None else _to(self.data.labels[rows], self._device)
-            yield Batch(views, labels, torch.from_numpy(rows))
+        steps = iter(range(start_step, self.steps_per_epoch))
+        if self._device.type != "cpu":
+            # A device makes views behind the host's back already.
+            yield from (self._batch(epoch, order, step) for step in steps)
+            return
+        with ThreadPoolExecutor(1, "views") as pool:
+            ahead = [pool.submit(self._batch, epoch, order, step) for step in islice(steps, 1)]
+            while ahead:
+                batch = ahead.pop().result()
+                # The next one is made while this one is trained on.
+                ahead += [pool.submit(self._batch, epoch, order, step) for step in islice(steps, 1)]
+                yield batch
+
+    def _batch(self, epoch: int, order: NDArray[np.int64], step: int) -> Batch:
+        rows = local_rows(order, step, self.batch_size, self._rank, self._world)
+        images = _to(self.data.images[rows], self._device)
+        views = [self.views.plain(images, self._dtype) for _ in range(self._plain_views)]
+        views += self.views(images, self.data.ids[rows], seed=self._seed, epoch=epoch, dtype=self._dtype)
+        labels = None if self.data.labels is None else _to(self.data.labels[rows], self._device)
+        return Batch(views, labels, torch.from_numpy(rows))
 
 
 def epoch_order(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
