@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -61,6 +63,47 @@ def test_an_epoch_continues_from_its_middle(make_decoded: MakeDecoded) -> None:
     assert len(rest) == 1
     assert torch.equal(rest[0].views[1], whole[2].views[1])
     assert torch.equal(rest[0].indices, whole[2].indices)
+
+
+def test_one_batch_is_made_ahead_and_an_epoch_left_early_leaves_no_thread(
+    make_decoded: MakeDecoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, made, second = feed(make_decoded(40)), [], threading.Event()
+    original = MemoryFeed._batch
+
+    def counted(self: MemoryFeed, epoch: int, order: Any, step: int) -> Batch:
+        batch = original(self, epoch, order, step)
+        made.append(step)
+        if step == 1:
+            second.set()
+        return batch
+
+    monkeypatch.setattr(MemoryFeed, "_batch", counted)
+    before = set(threading.enumerate())
+    batches = subject.epoch(0)
+    next(batches)
+    assert second.wait(timeout=30)
+    assert made == [0, 1]
+    assert isinstance(batches, Generator)
+    batches.close()
+    assert set(threading.enumerate()) == before
+
+
+def test_what_fails_while_a_batch_is_made_ahead_is_raised_in_its_turn(
+    make_decoded: MakeDecoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MemoryFeed._batch
+
+    def failing(self: MemoryFeed, epoch: int, order: Any, step: int) -> Batch:
+        if step == 2:
+            raise InputError("step 2 cannot be made")
+        return original(self, epoch, order, step)
+
+    monkeypatch.setattr(MemoryFeed, "_batch", failing)
+    batches = feed(make_decoded(40)).epoch(0)
+    next(batches), next(batches)
+    with pytest.raises(InputError, match="step 2 cannot be made"):
+        next(batches)
 
 
 def test_float64_views_have_float32s_values(make_decoded: MakeDecoded) -> None:
