@@ -14,6 +14,7 @@ import psutil
 from benchmarks.data_case import Options, Row, recipe
 from benchmarks.data_ray import repeated
 from raysl.cluster.connect import connect
+from raysl.data.batches import Batching
 from raysl.data.decoded import normalization
 from raysl.data.feeds import build_feed, load_images
 from raysl.data.views import ViewPipeline
@@ -38,7 +39,7 @@ def bounded(options: Options) -> list[Row]:
         config = recipe("imagenet/mec", str(source), "data.image_size=null", "data.label_column=null")
         data, _ = load_images(config.data, config.views, "ray")
         views = ViewPipeline(config.views, normalization(config.data, data), data.size)
-        feed = build_feed(data, views, epochs=_EPOCHS, batch_size=_BATCH, seed=0)
+        feed = build_feed(data, views, Batching(_BATCH, seed=0, epochs=_EPOCHS))
         with watch:
             steps = sum(1 for epoch in range(_EPOCHS) for _ in feed.epoch(epoch))
         spilled = _store().spilled_bytes_total

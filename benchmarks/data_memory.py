@@ -12,6 +12,7 @@ import ray
 
 from benchmarks.data_case import Options, Row, private_bytes, recipe
 from raysl.cluster.connect import connect
+from raysl.data.batches import Batching
 from raysl.data.config import DataConfig, ViewsConfig
 from raysl.data.decoded import Decoded, normalization
 from raysl.data.memory import MemoryFeed
@@ -52,9 +53,8 @@ class _Trial:
 
     def epoch(self, data: Decoded) -> int:
         """Make every view of an epoch, and return the bytes that only this process holds."""
-        feed = MemoryFeed(
-            data, ViewPipeline(self._views, normalization(DataConfig(), data), data.size), _BATCH, 0
-        )
+        views = ViewPipeline(self._views, normalization(DataConfig(), data), data.size)
+        feed = MemoryFeed(data, views, Batching(_BATCH, seed=0))
         for batch in feed.epoch(0):
             del batch
         gc.collect()

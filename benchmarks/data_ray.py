@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.data_case import Options, Row, recipe
 from raysl.cluster.connect import connect
 from raysl.data import tasks
+from raysl.data.batches import Batching
 from raysl.data.config import DataConfig, ViewsConfig
 from raysl.data.decoded import content_id, normalization
 from raysl.data.feeds import build_feed, load_images, share_out
@@ -107,7 +108,7 @@ def _train(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     (data,) = ray.get(job["data"])
     views = ViewPipeline(job["views"], normalization(job["source"], data), data.size)
-    feed = build_feed(data, views, epochs=_ENDLESS, batch_size=_BATCH, seed=0)
+    feed = build_feed(data, views, Batching(_BATCH, seed=0))
     epochs = iter(range(_ENDLESS))
 
     def ours() -> Iterator[int]:

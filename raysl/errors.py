@@ -21,7 +21,7 @@ class RayslError(Exception):
     exit_code = EXIT_FAILURE
 
 
-def not_written(path: Path, error: Exception) -> RayslError:
+def not_written(path: Path | str, error: Exception) -> RayslError:
     """Return the error of a file that could not be written; a full disk is called one."""
     # safetensors wraps the system's error and gives its number in the text only.
     told = (f"os error {errno.ENOSPC})", f"code: {errno.ENOSPC},")

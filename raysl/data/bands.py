@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,11 +14,14 @@ from torch import Tensor
 from raysl.data.resample import kernel_taps, resample
 
 # Rows of a blur that are one matrix product.
-_BLOCK = 32
+_BLOCK = 16
 
 
-class Scratch:
-    """Memory that is used again for every part of a batch: fresh pages cost more than the arithmetic."""
+class Scratch(threading.local):
+    """Memory that is used again for every part of a batch: fresh pages cost more than the arithmetic.
+
+    Each thread has its own: a feed makes several parts at a time.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}

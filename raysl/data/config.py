@@ -90,7 +90,8 @@ class DataConfig(Config):
     """`digits` (scikit-learn's, no download), a Parquet file, a folder of Parquet files, or a folder of
     images (`class/image.jpg`, or flat and without labels), or a name of `raysl data list`, which is read from
     where `raysl data prepare` put it: `root`/name. In a folder, sub-folders `train`, `test` and `val`
-    and Parquet files with such a word in their names (`digits-train.parquet`) are taken as splits."""
+    and Parquet files with such a word in their names (`digits-train.parquet`) are taken as splits. Any path
+    may be a URI: `s3://`, `gs://`, `file://`."""
 
     root: str = Field(default="data", min_length=1)
     """Folder of the prepared sets that `source` and `test` may name."""
@@ -99,7 +100,7 @@ class DataConfig(Config):
     """Which split of `source` to train on: STL-10 has 100,000 images more that nobody labelled."""
 
     test: str | None = None
-    """Path of the test split where `source` does not hold one. Only `evaluate` reads it."""
+    """Path or URI of the test split where `source` does not hold one. Only `evaluate` reads it."""
 
     image_column: str = Field(default="image", min_length=1)
     """Parquet column of encoded images: binary, or Hugging Face's struct of `bytes` and `path`."""
@@ -123,6 +124,10 @@ class DataConfig(Config):
 
     std: tuple[Positive, ...] | None = None
     """Standard deviation of each channel, on the scale 0-1, to divide by. By default computed likewise."""
+
+    max_bad: float = Field(default=0.01, ge=0, le=1)
+    """Share of the images of a split that may be unreadable (cut off, empty, of an unknown format, too
+    large): up to it they are left out, counted and listed; beyond it nothing is trained. 0 allows none."""
 
     subset: SubsetConfig | None = None
     """Train on a part of the images, or null for all."""

@@ -6,6 +6,7 @@ Threads serve what only looks (`--dry-run`) and tests; they take the same functi
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,14 +14,18 @@ from typing import Any, Protocol
 
 import psutil
 
-from raysl.errors import InputError
+from raysl.errors import InputError, RayslError
 
-_RESTARTS, _RETRIES = 10, 2
-"""Of a process that died, and of what it was doing, which may be what killed it."""
+_RETRIES = 2
+"""Of what a process was doing when it died, because that may be what killed it."""
 
 Function = Callable[..., Any]
 Handle = Any
 """A result to come; where the crew is Ray's, a reference to an object."""
+
+
+class CrewDied(RayslError):
+    """A process of a crew died, and again each time the same work was tried."""
 
 
 class Crew(Protocol):
@@ -44,7 +49,7 @@ class Crew(Protocol):
         """Begin a function that returns two results, and return a handle of each."""
 
     def result(self, handle: Handle) -> Any:
-        """Wait for a result; arrays of it are read-only. Raises what the function raised."""
+        """Wait for a result; arrays of it are read-only. Raises what the function raised, or `CrewDied`."""
 
 
 class ThreadCrew:
@@ -144,14 +149,24 @@ class RayCrew:
         return both[0], both[1]
 
     def result(self, handle: Handle) -> Any:
-        """Wait for a result; raises what the function raised."""
+        """Wait for a result; raises what the function raised, or `CrewDied`."""
         import ray
 
         try:
             return ray.get(handle)
         except ray.exceptions.RayTaskError as error:
             # Ray's own text is a trace; the cause is what the function raised.
-            raise error.cause from None
+            failure = error.cause
+        except ray.exceptions.RayError as error:
+            failure = error
+        if isinstance(failure, ray.exceptions.RayActorError):
+            raise CrewDied(
+                f"a process that reads images died {1 + _RETRIES} times at the same work: of too little "
+                "memory, or of an image that its decoder cannot stand"
+            )
+        if isinstance(failure, ray.exceptions.ObjectLostError):
+            raise RayslError("images were lost with the node that kept them: the same command goes on")
+        raise failure
 
     def _member(self) -> Any:
         """Return whose turn it is."""
@@ -161,7 +176,7 @@ class RayCrew:
             # The strategy that is not given would be that of the caller's placement group.
             member = ray.remote(_Member).options(
                 num_cpus=0, scheduling_strategy="SPREAD", label_selector=self._labels,
-                max_restarts=_RESTARTS, max_task_retries=_RETRIES,
+                max_restarts=-1, max_task_retries=_RETRIES,
             )  # fmt: skip
             self._members = [member.remote() for _ in range(self.slots)]
         self._turn = (self._turn + 1) % len(self._members)
@@ -196,6 +211,12 @@ def _part(both: Future[tuple[Any, Any]], place: int) -> Any:
 
 
 def _fits(labels: dict[str, str], wanted: dict[str, str]) -> bool:
-    """Return whether a node has all labels; operators such as `!cpu` and `in(a, b)` are left to Ray."""
-    plain = {name: value for name, value in wanted.items() if not value.startswith("!") and "(" not in value}
-    return plain.items() <= labels.items()
+    """Return whether a node has the labels that are wanted."""
+    return all(_allows(selector, labels.get(name)) for name, selector in wanted.items())
+
+
+def _allows(selector: str, label: str | None) -> bool:
+    """Return whether Ray would: `cpu`, `in(cpu, big)`, `!gpu` and `!in(gpu, tpu)`."""
+    listed = re.fullmatch(r"!?in\((.*)\)", selector)
+    allowed = listed[1].split(",") if listed else [selector.removeprefix("!")]
+    return (label in [value.strip() for value in allowed]) != selector.startswith("!")

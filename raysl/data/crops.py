@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from raysl.data.operations import resized_crop
-from raysl.data.resample import Taps, resize_taps
+from raysl.data.resample import Taps, resize_taps, resized_crop
 
 Boxes = NDArray[np.int64]
 

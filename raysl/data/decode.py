@@ -6,17 +6,19 @@ import io
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from raysl.data.config import DataConfig
 from raysl.data.decoded import Ids, Images, content_id
+from raysl.data.location import Location
+from raysl.data.unreadable import Unreadable, check_unreadable, describe_unreadable
 from raysl.errors import InputError
 
-Record = tuple[bytes | Path, str]
+Record = tuple[bytes | Location, str]
 """The encoded bytes of an image or their file, and what to call it in a message."""
 
 _GIB = 2**30
@@ -90,6 +92,20 @@ def read_image(encoded: bytes, channels: int, traits: set[str] | None = None) ->
     return image.transpose(turn)
 
 
+def read_file(path: Location) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        InputError: it cannot be opened, which says nothing about the image in it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be opened ({error.strerror}): is it still there, and yours to read?"
+        ) from None
+
+
 def why_unreadable(error: Exception) -> str:
     """Return in one line, the same each time, why an image could not be decoded."""
     if isinstance(error, UnidentifiedImageError):  # its message has the address of a buffer
@@ -147,10 +163,10 @@ def short_side_centre(image: Image.Image, size: int) -> Image.Image:
 
 
 class Decoder:
-    """Decodes the images of a split, in their order, into one array of known length.
+    """Decodes the images of a split, in their order, into one array; the unreadable ones are left out.
 
     Args:
-        config: sizes, channels and the memory limit.
+        config: sizes, channels, the memory limit, and how many images may be unreadable.
         channels: 1 or 3.
         count: images to come.
     """
@@ -158,22 +174,32 @@ class Decoder:
     def __init__(self, config: DataConfig, channels: int, count: int) -> None:
         self._size = config.image_size
         self._limit = config.memory_limit
+        self._max_bad = config.max_bad
         self._channels = channels
         self._images: Images | None = None
         self._ids: Ids = np.empty(count, np.uint64)
+        self._readable = np.zeros(count, np.bool_)
+        self._come = 0
         self._done = 0
         self._resized = 0
         self._count = count
+        self.unreadable: list[Unreadable] = []
         self._pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
 
     def add(self, records: Iterable[Record]) -> None:
         """Decode the next images.
 
         Raises:
-            InputError: an image cannot be read, has another size than those before it, or they do not fit in
-                memory.
+            InputError: a file cannot be opened, an image has another size than those before it, or they do
+                not fit in memory.
         """
-        for pixels, resized, image_id, where in self._pool.map(self._decode, records):
+        for found in self._pool.map(self._decode, records):
+            self._come += 1
+            if isinstance(found, Unreadable):
+                self.unreadable.append(found)
+                continue
+            pixels, resized, image_id, where = found
+            self._readable[self._come - 1] = True
             images = self._images if self._images is not None else self._allocate(pixels.shape)
             if pixels.shape != images.shape[1:]:
                 self._pool.shutdown(cancel_futures=True)
@@ -187,33 +213,40 @@ class Decoder:
             self._done += 1
 
     @property
-    def note(self) -> str:
-        """One line on images that are not stored as they came, or nothing."""
-        if not self._resized:
-            return ""
-        return (
-            f"{self._resized} of {self._count} images are stored with their short side resized to "
-            f"{self._size} pixels and cut to the centre square"
-        )
-
-    def finish(self) -> tuple[Images, Ids]:
-        """Return every image (N, C, H, W) and id (N,)."""
-        self._pool.shutdown()
-        if self._images is None or self._done != self._count:
-            raise InputError(
-                f"{self._count} images were announced and {self._done} were found: is the file damaged?"
+    def notes(self) -> tuple[str, ...]:
+        """A line each on images that are left out, and on those that are not stored as they came."""
+        resized = ""
+        if self._resized:
+            resized = (
+                f"{self._resized} of {self._done} images are stored with their short side resized to "
+                f"{self._size} pixels and cut to the centre square"
             )
-        return self._images, self._ids
+        left_out = describe_unreadable(self.unreadable, self._count)
+        return tuple(note for note in (left_out, resized) if note)
 
-    def _decode(self, record: Record) -> tuple[Images, bool, int, str]:
+    def finish(self) -> tuple[Images, Ids, NDArray[np.bool_]]:
+        """Return every image (N, C, H, W), its id (N,), and which of the images that came these are.
+
+        Raises:
+            InputError: more images are unreadable than `data.max_bad` allows, or some did not come.
+        """
+        self._pool.shutdown()
+        if self._come != self._count:
+            raise InputError(
+                f"{self._count} images were announced and {self._come} were found: is the file damaged?"
+            )
+        check_unreadable(self.unreadable, self._count, self._max_bad)
+        if self._images is None:
+            raise InputError("there are no images to decode: give a source that has some")
+        return self._images[: self._done], self._ids[: self._done], self._readable
+
+    def _decode(self, record: Record) -> tuple[Images, bool, int, str] | Unreadable:
         source, where = record
+        encoded = source if isinstance(source, bytes) else read_file(source)
         try:
-            encoded = source.read_bytes() if isinstance(source, Path) else source
             return *decode_image(encoded, self._channels, self._size), content_id(encoded), where
         except Exception as error:  # PIL's plugins let any exception through when the bytes are broken
-            raise InputError(
-                f"{where} is not a readable image ({why_unreadable(error)}): repair it or take it out"
-            ) from error
+            return Unreadable(where, why_unreadable(error))
 
     def _allocate(self, shape: tuple[int, ...]) -> Images:
         needed = self._count * int(np.prod(shape))

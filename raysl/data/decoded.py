@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysl.data.config import DataConfig
+from raysl.data.unreadable import Unreadable
 from raysl.errors import InputError
 
 Images = NDArray[np.uint8]
@@ -28,6 +29,7 @@ class Decoded:
         ids: (N,) uint64, a hash of each image's encoded bytes: equal for equal files, whatever their place.
         class_names: the name of each label, where known.
         notes: what the user should hear about this split, one line each.
+        unreadable: the images that were left out because they cannot be decoded.
     """
 
     images: Images
@@ -35,6 +37,7 @@ class Decoded:
     ids: Ids
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -71,7 +74,7 @@ class Decoded:
     def rows(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Decoded:
         """Return a copy of some of the rows."""
         labels = None if self.labels is None else self.labels[index]
-        return Decoded(self.images[index], labels, self.ids[index], self.class_names, self.notes)
+        return replace(self, images=self.images[index], labels=labels, ids=self.ids[index])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from raysl.data import tasks
 from raysl.data.crew import Crew, Handle
 from raysl.data.decoded import Decoded, Ids, Labels, Normalization, normalization_of
 from raysl.data.tasks import Ints, Places
+from raysl.data.unreadable import Unreadable
 
 _CHUNK_BYTES = 4 << 20
 """Decoded bytes of a task: enough to outweigh the milliseconds that a task costs."""
@@ -40,6 +41,7 @@ class Encoded:
         natural: images have sizes of their own, so that only crops of them come in batches.
         class_names: the name of each label, where known.
         notes: what the user should hear about this split, one line each.
+        unreadable: the images that were left out because they cannot be decoded.
     """
 
     crew: Crew
@@ -56,6 +58,7 @@ class Encoded:
     natural: bool = False
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""

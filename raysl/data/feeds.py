@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from raysl.data.batches import Batch, Batching
 from raysl.data.config import DataConfig, ViewsConfig
 from raysl.data.crew import connected_crew
 from raysl.data.decoded import Decoded
 from raysl.data.encoded import Encoded, Training
 from raysl.data.indexing import index_training
-from raysl.data.memory import Batch, MemoryFeed
+from raysl.data.memory import MemoryFeed
 from raysl.data.ray_feed import RayFeed
 from raysl.data.sample import Picture, sample_pictures
 from raysl.data.sources import DIGITS, count_training, load_training
@@ -111,18 +112,20 @@ def share_out(data: Training, consumers: int) -> None:
         data.crew.share_out(consumers)
 
 
-def build_feed(data: Training, views: ViewPipeline, *, epochs: int, **options: Any) -> Feed:
+def build_feed(data: Training, views: ViewPipeline, batching: Batching) -> Feed:
     """Return the feed of some images.
 
     Args:
         data: the training images.
         views: makes the views.
-        epochs: of the run.
-        options: `batch_size`, `seed` and the others that `MemoryFeed` and `RayFeed` have in common.
+        batching: which batches.
+
+    Raises:
+        InputError: the batch is larger than the data, or does not divide among the workers.
     """
     if isinstance(data, Encoded):
-        return RayFeed(data, views, epochs=epochs, **options)
-    return MemoryFeed(data, views, **options)
+        return RayFeed(data, views, batching)
+    return MemoryFeed(data, views, batching)
 
 
 def _have_own_sizes(pictures: list[Picture]) -> bool:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,31 +26,10 @@ from torch import Tensor
 
 from raysl.data import colour
 from raysl.data.bands import Scratch, blur
-from raysl.data.config import (
-    BlurConfig,
-    CropConfig,
-    EqualizeConfig,
-    FlipConfig,
-    GrayscaleConfig,
-    JitterConfig,
-    ShiftConfig,
-    SolarizeConfig,
-)
 from raysl.data.crops import crop_bytes
 from raysl.data.decoded import Normalization
-from raysl.data.operations import (
-    Bools,
-    Draws,
-    Floats,
-    Ints,
-    draw_blur,
-    draw_boxes,
-    draw_jitter,
-    draw_shift,
-    gaussian_kernels,
-    resized_crop,
-    shift_pixels,
-)
+from raysl.data.operations import Bools, Draws, Floats, Ints
+from raysl.data.resample import gaussian_kernels, resized_crop, shift_pixels
 
 _LUMA = np.array([0.2989, 0.587, 0.114])
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -67,82 +45,143 @@ Steps = list[tuple[str, Any, Draws]]
 """The operations of a view in order: name, parameters, random numbers."""
 
 
-@dataclass
-class Uncoloured:
-    """Images and the colours they are to have: pixel = matrix @ x / 255 + offset, on the scale 0-1.
+class Fused:
+    """Images and the colours they are to have: see `operations.Changed`.
 
-    Attributes:
-        x: (N, C, H, W) uint8, never written; or float32 on the scale 0-255, in `scratch`.
-        matrix: (N, C, C).
-        offset: (N, C).
+    A pixel is to be matrix @ x / 255 + offset, on the scale 0-1.
+
+    Args:
+        x: (N, C, H, W) uint8 or float32 in [0, 1]; never written.
         scratch: memory for what is between.
     """
 
-    x: Tensor
-    matrix: Floats
-    offset: Floats
-    scratch: Scratch
-
-    @classmethod
-    def of(cls, x: Tensor, scratch: Scratch) -> Uncoloured:
-        """Return images that are to stay as they are."""
+    def __init__(self, x: Tensor, scratch: Scratch) -> None:
         n, c = x.shape[:2]
-        return cls(x, np.tile(np.eye(c), (n, 1, 1)), np.zeros((n, c)), scratch)
+        self._x = x if x.dtype == torch.uint8 else x.mul(255)  # from here on, floats are on this scale
+        self._matrix, self._offset = np.tile(np.eye(c), (n, 1, 1)), np.zeros((n, c))
+        self._scratch = scratch
 
-    def mean(self) -> Floats:
-        """Return the (N, C) mean colour of each image: that of its uncoloured pixels, sent through its map.
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W) as they are now."""
+        n, c, h, w = self._x.shape
+        return n, c, h, w
 
-        Each sum is exact, in whatever order it is added up.
-        """
-        area = self.x.shape[2] * self.x.shape[3]
-        if self.x.dtype == torch.uint8:
-            values = self.scratch.get("mean", self.x.shape, self.x.device).copy_(self.x)
-            # A sum of bytes is a float32 up to 2^24; so is that of a row of any image.
-            sums = values.sum((2, 3)) if area * 255 <= 2**24 else values.sum(3).double().sum(2)
+    def crop(self, boxes: Ints, size: tuple[int, int], interpolation: str, antialias: bool) -> None:
+        """Cut out boxes and resize them, bytes to bytes."""
+        if self._x.dtype == torch.uint8:
+            self._x = crop_bytes(self._x, boxes, size, interpolation, antialias)
         else:
-            sums = (self.x * _STEPS).round_().sum((2, 3), dtype=torch.float64) / _STEPS
-        mean = sums.double().cpu().numpy() / (255 * area)
-        return np.asarray((self.matrix @ mean[:, :, None])[:, :, 0] + self.offset)
+            self._x = resized_crop(self._x / 255, boxes, size, interpolation, antialias).mul_(255)
 
-    def then(self, matrix: Floats, offset: Floats) -> None:
-        """Follow each image's map by another one: (N, C, C) and (N, C)."""
-        self.offset = (matrix @ self.offset[:, :, None])[:, :, 0] + offset
-        self.matrix = matrix @ self.matrix
+    def flip(self, chosen: Bools) -> None:
+        """Exchange left and right."""
+        if self._x.dtype != torch.uint8:
+            self._change(chosen, lambda part: part.flip(3))
+        elif chosen.any():
+            # One copy of both halves and one back: writing into rows would go byte by byte.
+            parts = [
+                torch.from_numpy(np.flatnonzero(which)).to(self._x.device) for which in (chosen, ~chosen)
+            ]
+            mirrored, rest = (self._x.index_select(0, rows) for rows in parts)
+            self._x = torch.cat([mirrored.flip(3), rest]).index_select(0, torch.cat(parts).argsort())
 
-    def pixels(self) -> Tensor:
-        """Return the images as float32, to be overwritten."""
-        if self.x.dtype == torch.uint8:
-            self.x = self.scratch.get("pixels", self.x.shape, self.x.device).copy_(self.x)
-        return self.x
+    def jitter(self, factors: Floats, order: Ints, chosen: Bools) -> None:
+        """Follow the maps by the changes, each image in its own order."""
+        mean = self._mean() if (order == 1).any() else np.zeros(self._offset.shape)
+        matrix, offset = jitter_maps(mean, factors, order)
+        matrix[~chosen], offset[~chosen] = np.eye(matrix.shape[1]), 0.0
+        self._then(matrix, offset)
 
-    def change(self, chosen: Bools, change: Callable[[Tensor], Tensor], settle: bool = False) -> None:
-        """Replace the chosen images, float32 on the scale 0-255, by what `change` makes of them.
+    def grayscale(self, chosen: Bools) -> None:
+        """Follow the maps by the luma."""
+        matrix = np.where(chosen[:, None, None], _LUMA, np.eye(3))
+        self._then(matrix, np.zeros(self._offset.shape))
 
-        With `settle` they get their colours first, for changes that do not commute with them.
-        """
-        if not chosen.any():
-            return
-        x, rows = self.pixels(), np.flatnonzero(chosen)
-        if rows[-1] - rows[0] + 1 == len(rows):
-            part = x[rows[0] : rows[-1] + 1]
-        else:
-            part = x.index_select(0, torch.from_numpy(rows).to(x.device))
-        plain = np.eye(x.shape[1])
-        if settle and ((self.matrix[chosen] != plain).any() or self.offset[chosen].any()):
-            coloured = torch.empty_like(part)
-            affine(part, self.matrix[chosen], 255 * self.offset[chosen], coloured)
-            part = coloured.clamp_(0, 255)
-            self.matrix[chosen], self.offset[chosen] = plain, 0.0
-        for row, image in zip(rows.tolist(), change(part), strict=True):
-            x[row].copy_(image)
+    def blur(self, sigma: Floats, width: int, chosen: Bools) -> None:
+        """Blur by a Gaussian."""
+        self._pixels()
+        reach = np.minimum(np.ceil(_REACH * sigma).astype(np.int64), width // 2)
+        for wide in np.unique(reach[chosen]).tolist():
+            now = chosen & (reach == wide)
+            kernels = gaussian_kernels(sigma[now], 2 * wide + 1)
+            self._change(now, functools.partial(blur, kernels=kernels, scratch=self._scratch))
+
+    def shift(self, offsets: Ints, chosen: Bools) -> None:
+        """Move by whole pixels, colours first."""
+        self._change(chosen, lambda part: shift_pixels(part, offsets[chosen]), settle=True)
+
+    def solarize(self, threshold: float, chosen: Bools) -> None:
+        """Invert values from a threshold on, colours first."""
+        limit = 255 * threshold
+        self._change(chosen, lambda part: torch.where(part >= limit, 255 - part, part), settle=True)
+
+    def equalize(self, chosen: Bools) -> None:
+        """Equalise the histogram of each channel, colours first."""
+        self._change(chosen, lambda part: colour.equalize(part.round().to(torch.uint8)).float(), settle=True)
 
     def normalized(self, normalization: Normalization, out: Tensor) -> None:
         """Write the coloured images, clamped to [0, 1] and normalised, to `out`."""
         mean, scale = np.array(normalization.mean), 1 / np.array(normalization.std)
-        matrix, offset = self.matrix * (scale[:, None] / 255), (self.offset - mean) * scale
-        affine(self.pixels(), matrix, offset, out)
+        matrix, offset = self._matrix * (scale[:, None] / 255), (self._offset - mean) * scale
+        x = out if out.dtype == torch.float32 else self._scratch.get("out", out.shape, out.device)
+        affine(self._pixels(), matrix, offset, x)
         for channel, (low, high) in enumerate(zip(-mean * scale, (1 - mean) * scale, strict=True)):
-            out[:, channel].clamp_(float(low), float(high))
+            x[:, channel].clamp_(float(low), float(high))
+        if x is not out:
+            out.copy_(x)
+
+    def _mean(self) -> Floats:
+        """Return the (N, C) mean colour of each image: that of its uncoloured pixels, sent through its map.
+
+        Each sum is exact, in whatever order it is added up.
+        """
+        area = self._x.shape[2] * self._x.shape[3]
+        if self._x.dtype == torch.uint8:
+            values = self._scratch.get("mean", self._x.shape, self._x.device).copy_(self._x)
+            # A sum of bytes is a float32 up to 2^24; so is that of a row of any image.
+            sums = values.sum((2, 3)) if area * 255 <= 2**24 else values.sum(3).double().sum(2)
+        else:
+            sums = (self._x * _STEPS).round_().sum((2, 3), dtype=torch.float64) / _STEPS
+        mean = sums.double().cpu().numpy() / (255 * area)
+        return np.asarray((self._matrix @ mean[:, :, None])[:, :, 0] + self._offset)
+
+    def _then(self, matrix: Floats, offset: Floats) -> None:
+        """Follow each image's map by another one: (N, C, C) and (N, C)."""
+        self._offset = (matrix @ self._offset[:, :, None])[:, :, 0] + offset
+        self._matrix = matrix @ self._matrix
+
+    def _pixels(self) -> Tensor:
+        """Return the images as float32, to be overwritten."""
+        if self._x.dtype == torch.uint8:
+            self._x = self._scratch.get("pixels", self._x.shape, self._x.device).copy_(self._x)
+        return self._x
+
+    def _change(self, chosen: Bools, change: Callable[[Tensor], Tensor], settle: bool = False) -> None:
+        """Replace the chosen images, float32 on the scale 0-255, by what `change` makes of them.
+
+        With `settle` they get their colours first, for changes that do not commute with them.
+        """
+        x, rows = self._pixels(), np.flatnonzero(chosen)
+        if not len(rows):
+            return
+        if rows[-1] - rows[0] + 1 == len(rows):
+            part = x[rows[0] : rows[-1] + 1]
+        else:
+            part = x.index_select(0, _rows(chosen, x))
+        plain = np.eye(x.shape[1])
+        if settle and ((self._matrix[chosen] != plain).any() or self._offset[chosen].any()):
+            coloured = torch.empty_like(part)
+            affine(part, self._matrix[chosen], 255 * self._offset[chosen], coloured)
+            part = coloured.clamp_(0, 255)
+            self._matrix[chosen], self._offset[chosen] = plain, 0.0
+        for row, image in zip(rows.tolist(), change(part), strict=True):
+            x[row].copy_(image)
+
+
+def _rows(chosen: Bools, x: Tensor) -> Tensor:
+    """Return the numbers of the chosen images, on the images' device."""
+    return torch.from_numpy(np.flatnonzero(chosen)).to(x.device)
 
 
 def affine(x: Tensor, matrix: Floats, offset: Floats, out: Tensor) -> None:
@@ -207,80 +246,3 @@ def mirror_early(steps: Steps) -> Steps:
         return steps
     rest = [step for step in steps if step[0] != "flip"]
     return [*rest[: crop + 1], steps[flip], *rest[crop + 1 :]]
-
-
-def _crop(images: Uncoloured, config: CropConfig, draws: Draws, size: tuple[int, int]) -> None:
-    x = images.x
-    boxes = draw_boxes(config, draws, x.shape[2], x.shape[3])
-    if x.dtype == torch.uint8:
-        images.x = crop_bytes(x, boxes, size, config.interpolation, config.antialias)
-    else:
-        images.x = resized_crop(x / 255, boxes, size, config.interpolation, config.antialias).mul_(255)
-
-
-def _flip(images: Uncoloured, config: FlipConfig, draws: Draws, size: tuple[int, int]) -> None:
-    chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
-    if images.x.dtype != torch.uint8:
-        images.change(chosen, lambda part: part.flip(3))
-    elif chosen.any():
-        # One copy of both halves and one back: writing into rows would go byte by byte.
-        parts = [torch.from_numpy(np.flatnonzero(which)).to(images.x.device) for which in (chosen, ~chosen)]
-        mirrored, rest = (images.x.index_select(0, rows) for rows in parts)
-        images.x = torch.cat([mirrored.flip(3), rest]).index_select(0, torch.cat(parts).argsort())
-
-
-def _jitter(images: Uncoloured, config: JitterConfig, draws: Draws, size: tuple[int, int]) -> None:
-    factors, order, chosen = draw_jitter(config, draws, images.x.shape[1])
-    mean = images.mean() if config.contrast > 0 else np.zeros(images.offset.shape)
-    matrix, offset = jitter_maps(mean, factors, order)
-    matrix[~chosen], offset[~chosen] = np.eye(matrix.shape[1]), 0.0
-    images.then(matrix, offset)
-
-
-def _grayscale(images: Uncoloured, config: GrayscaleConfig, draws: Draws, size: tuple[int, int]) -> None:
-    if images.x.shape[1] == 3:
-        chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
-        images.then(np.where(chosen[:, None, None], _LUMA, np.eye(3)), np.zeros(images.offset.shape))
-
-
-def _blur(images: Uncoloured, config: BlurConfig, draws: Draws, size: tuple[int, int]) -> None:
-    sigma, width, chosen = draw_blur(config, draws, (images.x.shape[2], images.x.shape[3]))
-    reach = np.minimum(np.ceil(_REACH * sigma).astype(np.int64), width // 2)
-    for wide in np.unique(reach[chosen]).tolist():
-        now = chosen & (reach == wide)
-        kernels = gaussian_kernels(sigma[now], 2 * wide + 1)
-        images.change(now, functools.partial(blur, kernels=kernels, scratch=images.scratch))
-
-
-def _shift(images: Uncoloured, config: ShiftConfig, draws: Draws, size: tuple[int, int]) -> None:
-    offsets, chosen = draw_shift(config, draws)
-    images.change(chosen, lambda part: shift_pixels(part, offsets[chosen]), settle=True)
-
-
-def _solarize(images: Uncoloured, config: SolarizeConfig, draws: Draws, size: tuple[int, int]) -> None:
-    chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
-    threshold = 255 * config.threshold
-    images.change(chosen, lambda part: torch.where(part >= threshold, 255 - part, part), settle=True)
-
-
-def _equalize(images: Uncoloured, config: EqualizeConfig, draws: Draws, size: tuple[int, int]) -> None:
-    chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
-    images.change(chosen, lambda part: colour.equalize(part.round().to(torch.uint8)).float(), settle=True)
-
-
-Operation = Callable[[Uncoloured, Any, Draws, tuple[int, int]], None]
-"""Changes images in place. The last argument is the size of a view."""
-
-FUSED: dict[str, Operation] = {
-    "crop": _crop,
-    "shift": _shift,
-    "flip": _flip,
-    "jitter": _jitter,
-    "grayscale": _grayscale,
-    "blur": _blur,
-    "solarize": _solarize,
-    "equalize": _equalize,
-}
-
-NEED_FLOATS = frozenset({"shift", "blur", "solarize", "equalize"})
-"""Operations after which no image of a batch is bytes any more, whichever of them it was for."""

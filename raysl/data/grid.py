@@ -72,7 +72,7 @@ def recipe_grid(
         tiles = [_pixels(view, normalization)[0] for view in made]
         rows.append([_fitted(picture.pixels, max(tile.shape[1] for tile in tiles)), *tiles])
     captions += ["plain"] * min(plain_views, 1) + [f"view {number + 1}" for number in range(config.count)]
-    zoom = max(1, _LEGIBLE // max(tile.shape[1] for tile in rows[0]))
+    zoom = max(1, _LEGIBLE // max(tile.shape[1] for row in rows for tile in row))
     rows = [[tile.repeat(zoom, axis=1).repeat(zoom, axis=2) for tile in row] for row in rows]
     return _captioned(_arranged(rows), captions, _lefts(rows))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from raysl.data.catalog import CATALOG, nearest_name
 from raysl.data.config import DataConfig
+from raysl.data.location import Location
 from raysl.errors import InputError
 
 Split = Literal["train", "selection", "test"]
@@ -41,8 +41,8 @@ class Files:
         parquet: Parquet files, else image files.
     """
 
-    root: Path
-    paths: tuple[Path, ...]
+    root: Location
+    paths: tuple[Location, ...]
     parquet: bool
 
 
@@ -56,7 +56,7 @@ def train_files(config: DataConfig) -> Files:
     if config.train_split != "train":
         return _named_splits(root, config.train_split)
     if root.is_file():
-        return _single(root)
+        return one_file(root)
     files = _chosen(root, ("train", _REST))
     if files is None:
         raise InputError(
@@ -66,7 +66,7 @@ def train_files(config: DataConfig) -> Files:
     return files
 
 
-def _named_splits(root: Path, names: str) -> Files:
+def _named_splits(root: Location, names: str) -> Files:
     """Return the files of one split, or of several joined by `+`."""
     found = {} if root.is_file() else splits_of(root)
     parts = [found[name] for name in names.split("+") if name in found]
@@ -83,7 +83,7 @@ def _named_splits(root: Path, names: str) -> Files:
     return Files(root, tuple(path for part in parts for path in part.paths), parquet=True)
 
 
-def splits_of(root: Path) -> dict[str, Files]:
+def splits_of(root: Location) -> dict[str, Files]:
     """Return the files of each split that a folder holds; what belongs to none is `train` if that is missing.
 
     Raises:
@@ -106,7 +106,7 @@ def test_files(config: DataConfig) -> Files:
     if config.test is not None:
         root = _existing(config.test, "data.test", config.root)
         if root.is_file():
-            return _single(root)
+            return one_file(root)
         files = _chosen(root, ("test", "val", _REST))
         if files is None:
             raise InputError(f"data.test: {root} holds only training files: give the path of the test split")
@@ -115,7 +115,7 @@ def test_files(config: DataConfig) -> Files:
     files = _beside(root) if root.is_file() else _chosen(root, ("test", "val"))
     if files is None:
         place = ""
-        if root.is_dir():
+        if not root.is_file():
             place = ", or put test*.parquet or test/ into it"
         elif _split_of_file(root.name) == "train":
             place = f", or put {_TRAIN.sub('test', root.name)} beside it"
@@ -123,11 +123,11 @@ def test_files(config: DataConfig) -> Files:
     return files
 
 
-def _existing(path: str, field: str, prepared: str) -> Path:
-    """Return the place of a source: a path, or the name of a set that lies prepared in a folder."""
-    found = Path(path).expanduser()
+def _existing(path: str, field: str, prepared: str) -> Location:
+    """Return the place of a source: a path or URI, or the name of a set that lies prepared in a folder."""
+    found = Location.of(path)
     if not found.exists() and path in CATALOG:
-        found = Path(prepared).expanduser() / path
+        found = Location.of(prepared) / path
         if not found.exists():
             raise InputError(
                 f"{field}: {path} is not in {prepared}/ yet: raysl data prepare {path} {found} "
@@ -135,7 +135,7 @@ def _existing(path: str, field: str, prepared: str) -> Path:
             )
     if not found.exists():
         raise InputError(
-            f"{field}: {path} does not exist: give 'digits', a Parquet file, a folder of images or "
+            f"{field}: {found} does not exist: give 'digits', a Parquet file, a folder of images or "
             f"Parquet files, or a name of raysl data list{nearest_name(path)}"
         )
     if (found / UNFINISHED).exists():
@@ -143,22 +143,27 @@ def _existing(path: str, field: str, prepared: str) -> Path:
     return found
 
 
-def _single(path: Path) -> Files:
-    if path.suffix.lower() != ".parquet":
+def one_file(path: Location) -> Files:
+    """Return a Parquet file as all there is.
+
+    Raises:
+        InputError: it is none.
+    """
+    if path.suffix != ".parquet":
         raise InputError(
             f"{path} is not a Parquet file: give a .parquet file, or a folder of images or Parquet files"
         )
-    return Files(path, (path,), parquet=True)
+    return Files(path, (path.sized(),), parquet=True)
 
 
-def _visible(path: Path, root: Path) -> bool:
+def _visible(path: Location, root: Location) -> bool:
     """Return whether a file is meant to be read.
 
     Leftovers, whose path has a part that starts with a dot, and the list of rejected images are not.
     """
     if path.name == REJECTED and (path.parent / MANIFEST).exists():
         return False
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not any(part.startswith(".") for part in path.below(root).split("/"))
 
 
 def _split_of_folder(name: str) -> str | None:
@@ -180,17 +185,17 @@ def _subject(name: str) -> list[str]:
     return [w for w in _words(name) if not _split_of_file(w) and not _ABOUT_SHARDS.fullmatch(w)]
 
 
-def _split_place(path: Path, root: Path) -> tuple[str, Path]:
+def _split_place(path: Location, root: Location) -> tuple[str, Location]:
     """Return the split a file belongs to and the outermost folder, or the file itself, that says so.
 
     Folders are called exactly as the split, as a class may be called `test-tube`; Parquet files, and folders
     of parts that are called as one, have the split's name among the words of theirs.
     """
-    parts = path.relative_to(root).parts
+    parts = path.below(root).split("/")
     for depth, name in enumerate(parts, 1):
         split = (_split_of_file if name.lower().endswith(".parquet") else _split_of_folder)(name)
         if split is not None:
-            return split, root.joinpath(*parts[:depth])
+            return split, root / "/".join(parts[:depth])
     return _REST, root
 
 
@@ -198,8 +203,8 @@ def _split_place(path: Path, root: Path) -> tuple[str, Path]:
 class _Found:
     """All files of a folder: each with its split, and the folder or file that says so."""
 
-    root: Path
-    places: list[tuple[Path, str, Path]]
+    root: Location
+    places: list[tuple[Location, str, Location]]
     parquet: bool
 
     def of(self, split: str) -> Files | None:
@@ -211,11 +216,10 @@ class _Found:
         return _image_files(_image_root(self.root, {place for _, place in own}), chosen)
 
 
-def _look(root: Path) -> _Found:
+def _look(root: Location) -> _Found:
     known = {".parquet", *IMAGE_SUFFIXES}
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in known and _visible(p, root))
-    found = [path for path in found if path.is_file()]
-    parquet = [path for path in found if path.suffix.lower() == ".parquet"]
+    found = [path for path in root.files() if path.suffix in known and _visible(path, root)]
+    parquet = [path for path in found if path.suffix == ".parquet"]
     paths = parquet or found
     if not paths:
         raise InputError(f"{root} holds no Parquet files and no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
@@ -228,20 +232,20 @@ def _look(root: Path) -> _Found:
     return _Found(root, places, bool(parquet))
 
 
-def _chosen(root: Path, wanted: tuple[str, ...]) -> Files | None:
+def _chosen(root: Location, wanted: tuple[str, ...]) -> Files | None:
     """Return the files of the first of the wanted splits that a folder holds."""
     found = _look(root)
     return next((files for split in wanted if (files := found.of(split)) is not None), None)
 
 
-def _train_is_a_class(places: list[tuple[Path, str, Path]]) -> bool:
+def _train_is_a_class(places: list[tuple[Location, str, Location]]) -> bool:
     """Return whether `train` is one class among others, as in CIFAR-100: no other split, no classes in it."""
     return {split for _, split, _ in places} == {"train", _REST} and all(
         path.parent == place for path, split, place in places if split == "train"
     )
 
 
-def _image_root(root: Path, places: set[Path]) -> Path:
+def _image_root(root: Location, places: set[Location]) -> Location:
     """Return the folder that holds the class folders, given the split folders that images come from."""
     if len(places) == 1:
         return places.pop()
@@ -251,24 +255,24 @@ def _image_root(root: Path, places: set[Path]) -> Path:
     return root  # class/train/image
 
 
-def _image_files(root: Path, paths: tuple[Path, ...]) -> Files:
+def _image_files(root: Location, paths: tuple[Location, ...]) -> Files:
     flat = [path for path in paths if path.parent == root]
     if flat and len(flat) < len(paths):
         raise InputError(
-            f"{root} holds images beside folders of images ({flat[0].name}, {paths[-1].relative_to(root)}): "
+            f"{root} holds images beside folders of images ({flat[0].name}, {paths[-1].below(root)}): "
             "keep either class/image files or images without folders"
         )
     return Files(root, paths, parquet=False)
 
 
-def _beside(file: Path) -> Files | None:
+def _beside(file: Location) -> Files | None:
     """Return the test split that lies beside a Parquet file which is named after the training split."""
     if _split_of_file(file.name) != "train":
         return None
     files = [
         path
-        for path in sorted(file.parent.iterdir())
-        if path.is_file() and path.suffix.lower() == ".parquet" and _subject(path.name) == _subject(file.name)
+        for path in file.parent.files(recursive=False)
+        if path.suffix == ".parquet" and _subject(path.name) == _subject(file.name)
     ]
     for split in ("test", "val"):
         chosen = tuple(path for path in files if _split_of_file(path.name) == split)

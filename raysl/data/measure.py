@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from raysl.data.batches import Batching
 from raysl.data.config import DataConfig, SelectionConfig, ViewsConfig
 from raysl.data.decoded import Images, normalization
 from raysl.data.feeds import build_feed, load_images
 from raysl.data.measured import FeedSpeed, Measured
-from raysl.data.sample import sample_encoded, sample_pictures
+from raysl.data.sample import sample_encoded, sample_pictures, sample_readable
 from raysl.data.stages import decode_stage, threads, view_stages, views_per_s
 from raysl.data.views import ViewPipeline
 from raysl.errors import InputError
 
 _BATCH = 256
-_ENDLESS = 1 << 30
 # Encoded bytes, and images, that are drawn at most.
 _SAMPLE_BYTES, _SAMPLE = 24 << 20, 2048
 _FEEDS: tuple[Literal["memory", "ray"], ...] = ("memory", "ray")
@@ -90,7 +90,7 @@ def _sample(data: DataConfig) -> list[bytes]:
     """Return as many files as measure well; none of `digits`, which come decoded."""
     few = [len(encoded) for encoded, _ in sample_encoded(data, 16)]
     count = min(_SAMPLE, _SAMPLE_BYTES * len(few) // max(1, sum(few)))
-    return [encoded for encoded, _ in sample_encoded(data, max(16, count))]
+    return [encoded for encoded, _ in sample_readable(data, max(16, count))]
 
 
 def _side_of_natural(data: DataConfig, views: ViewsConfig, encoded: Sequence[bytes]) -> int | None:
@@ -112,7 +112,8 @@ def _described(encoded: Sequence[bytes], images: Images) -> str:
     if not encoded:
         return f"{images.shape[3]}x{images.shape[2]}, which come decoded"
     wide, tall = (int(side) for side in np.median([_size(image) for image in encoded], axis=0))
-    return f"{wide}x{tall} and {np.median([len(image) for image in encoded]) / 1000:.1f} kB in the middle"
+    size = np.median([len(image) for image in encoded]) / 1000
+    return f"in the median {wide}x{tall} pixels and {size:.1f} kB"
 
 
 def _described_views(views: ViewsConfig) -> str:
@@ -148,7 +149,7 @@ def feed_speed(
         training, _ = load_images(data, views, feed)
         pipeline = ViewPipeline(views, normalization(data, training), training.size)
         batch = min(_BATCH, len(training))
-        batches = build_feed(training, pipeline, epochs=_ENDLESS, batch_size=batch, seed=0)
+        batches = build_feed(training, pipeline, Batching(batch, seed=0))
         for _ in batches.epoch(0):
             continue
         count, epoch, began = 0, 1, time.perf_counter()

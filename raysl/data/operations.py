@@ -1,31 +1,32 @@
-"""The operations of a view: parameters are drawn for each image on the host, pixels change on the device."""
+"""The operations of a view: parameters are drawn for each image on the host, pixels change on the device.
+
+One table serves both kinds of colour: an operation draws, and tells images that are changed in the one way or
+the other (`exact.Exact`, `fused.Fused`) what to become.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from raysl.data import colour
-from raysl.data.config import (
+from raysl.data.decoded import Ids
+from raysl.data.draws import uniform
+from raysl.data.spec import (
     BlurConfig,
     CropConfig,
     EqualizeConfig,
     FlipConfig,
     GrayscaleConfig,
     JitterConfig,
+    OpConfig,
     ShiftConfig,
     SolarizeConfig,
 )
-from raysl.data.decoded import Ids
-from raysl.data.draws import uniform
-from raysl.data.resample import kernel_taps, resample, resize_taps, shift_taps
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,39 +89,11 @@ def crop_boxes(u: Floats, height: int | Ints, width: int | Ints, config: CropCon
     if none.any():
         height, width = height[none], width[none]
         nearest = np.clip(width / height, *config.ratio)
-        fallback = np.minimum(
-            sides[none], np.rint(np.concatenate([width / nearest, height * nearest], axis=1))
-        )
+        box = np.rint(np.concatenate([width / nearest, height * nearest], axis=1))
+        fallback = np.clip(box, 1, sides[none])
         size[none] = fallback
         corner[none] = (sides[none] - fallback) // 2
     return np.concatenate([corner, size], axis=1).astype(np.int64)
-
-
-def resized_crop(
-    x: Tensor, boxes: NDArray[np.int64], size: tuple[int, int], interpolation: str, antialias: bool = True
-) -> Tensor:
-    """Return (N, C, *size) crops of images, by each one's (N, 4) box: top, left, height, width."""
-    box = torch.from_numpy(boxes).to(x.device)
-    longest = boxes[:, 2:].max(axis=0)
-    taps = [
-        resize_taps(box[:, axis], box[:, axis + 2], size[axis], int(longest[axis]), interpolation, antialias)
-        for axis in (0, 1)
-    ]
-    out = resample(x, taps[0], taps[1])
-    return out.clamp_(0, 1) if interpolation == "bicubic" else out
-
-
-def gaussian_kernels(sigma: Floats, width: int) -> Floats:
-    """Return the (N, width) normalised kernel of each of (N,) standard deviations."""
-    offsets = np.arange(width) - width // 2
-    weight = np.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
-
-
-def gaussian_blur(x: Tensor, sigma: Floats, width: int) -> Tensor:
-    """Return (N, C, H, W) images blurred by (N,) standard deviations with a kernel of `width` pixels."""
-    kernel = torch.from_numpy(gaussian_kernels(sigma, width).astype(np.float32)).to(x.device)
-    return resample(x, kernel_taps(kernel, x.shape[2]), kernel_taps(kernel, x.shape[3]))
 
 
 def default_kernel(size: int) -> int:
@@ -128,21 +101,36 @@ def default_kernel(size: int) -> int:
     return max(3, 2 * math.floor(0.05 * size) + 1)
 
 
-def shift_pixels(x: Tensor, offsets: NDArray[np.int64]) -> Tensor:
-    """Return images moved by (N, 2) whole pixels down and right, black where nothing was."""
-    offset = torch.from_numpy(offsets).to(x.device)
-    taps = [shift_taps(offset[:, axis], x.shape[axis + 2]) for axis in (0, 1)]
-    return resample(x, taps[0], taps[1])
+class Changed(Protocol):
+    """Images that the operations of a view change, in place or not; (N,) `chosen` says which of them."""
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W) as they are now."""
 
-def _on_chosen(x: Tensor, chosen: Bools, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return images of which the chosen ones went through `change`."""
-    if chosen.all():
-        return change(x)
-    if not chosen.any():
-        return x
-    rows = torch.from_numpy(np.flatnonzero(chosen)).to(x.device)
-    return x.index_copy_(0, rows, change(x.index_select(0, rows)))
+    def crop(self, boxes: Ints, size: tuple[int, int], interpolation: str, antialias: bool) -> None:
+        """Cut out (N, 4) boxes (top, left, height, width) and resize them."""
+
+    def shift(self, offsets: Ints, chosen: Bools) -> None:
+        """Move by (N, 2) pixels down and right, black where nothing was."""
+
+    def flip(self, chosen: Bools) -> None:
+        """Exchange left and right."""
+
+    def jitter(self, factors: Floats, order: Ints, chosen: Bools) -> None:
+        """Change brightness, contrast, saturation and hue by (N, 4) factors in (N, T) orders."""
+
+    def grayscale(self, chosen: Bools) -> None:
+        """Replace three channels by their luma."""
+
+    def blur(self, sigma: Floats, width: int, chosen: Bools) -> None:
+        """Blur by (N,) standard deviations with a kernel of `width` pixels."""
+
+    def solarize(self, threshold: float, chosen: Bools) -> None:
+        """Invert values from a threshold on, on the scale 0-1."""
+
+    def equalize(self, chosen: Bools) -> None:
+        """Equalise the histogram of each channel."""
 
 
 def draw_boxes(config: CropConfig, draws: Draws, height: int | Ints, width: int | Ints) -> Ints:
@@ -150,9 +138,9 @@ def draw_boxes(config: CropConfig, draws: Draws, height: int | Ints, width: int 
     return crop_boxes(draws.uniform(2 * _TRIES + 2), height, width, config, draws.view)
 
 
-def _crop(x: Tensor, config: CropConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    boxes = draw_boxes(config, draws, x.shape[2], x.shape[3])
-    return resized_crop(x, boxes, size, config.interpolation, config.antialias)
+def draw_chosen(config: OpConfig, draws: Draws) -> Bools:
+    """Return which images get an operation that has no more to draw."""
+    return draws.chosen(config.p, draws.uniform(1)[:, 0])
 
 
 def draw_shift(config: ShiftConfig, draws: Draws) -> tuple[Ints, Bools]:
@@ -160,15 +148,6 @@ def draw_shift(config: ShiftConfig, draws: Draws) -> tuple[Ints, Bools]:
     u = draws.uniform(3)
     offsets = np.floor(u[:, 1:] * (2 * config.pixels + 1)).astype(np.int64) - config.pixels
     return offsets, draws.chosen(config.p, u[:, 0])
-
-
-def _shift(x: Tensor, config: ShiftConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    offsets, chosen = draw_shift(config, draws)
-    return _on_chosen(x, chosen, lambda part: shift_pixels(part, offsets[chosen]))
-
-
-def _flip(x: Tensor, config: FlipConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    return _on_chosen(x, draws.chosen(config.p, draws.uniform(1)[:, 0]), lambda part: part.flip(3))
 
 
 def draw_jitter(config: JitterConfig, draws: Draws, channels: int) -> tuple[Floats, Ints, Bools]:
@@ -185,17 +164,6 @@ def draw_jitter(config: JitterConfig, draws: Draws, channels: int) -> tuple[Floa
     return factors, order, draws.chosen(config.p, u[:, 0])
 
 
-def _jitter(x: Tensor, config: JitterConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    return colour.jitter(x, *draw_jitter(config, draws, x.shape[1]))
-
-
-def _grayscale(x: Tensor, config: GrayscaleConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    if x.shape[1] == 1:
-        return x
-    chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
-    return _on_chosen(x, chosen, lambda part: colour.luma(part).expand_as(part).contiguous())
-
-
 def draw_blur(config: BlurConfig, draws: Draws, size: tuple[int, int]) -> tuple[Floats, int, Bools]:
     """Return the (N,) standard deviations, the kernel's width in pixels, and which images are blurred."""
     u = draws.uniform(2)
@@ -203,23 +171,42 @@ def draw_blur(config: BlurConfig, draws: Draws, size: tuple[int, int]) -> tuple[
     return sigma, config.kernel or default_kernel(min(size)), draws.chosen(config.p, u[:, 0])
 
 
-def _blur(x: Tensor, config: BlurConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    sigma, width, chosen = draw_blur(config, draws, (x.shape[2], x.shape[3]))
-    return _on_chosen(x, chosen, lambda part: gaussian_blur(part, sigma[chosen], width))
+def _crop(images: Changed, config: CropConfig, draws: Draws, size: tuple[int, int]) -> None:
+    boxes = draw_boxes(config, draws, *images.shape[2:])
+    images.crop(boxes, size, config.interpolation, config.antialias)
 
 
-def _solarize(x: Tensor, config: SolarizeConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
-    return _on_chosen(x, chosen, lambda part: colour.solarize(part, config.threshold))
+def _shift(images: Changed, config: ShiftConfig, draws: Draws, size: tuple[int, int]) -> None:
+    images.shift(*draw_shift(config, draws))
 
 
-def _equalize(x: Tensor, config: EqualizeConfig, draws: Draws, size: tuple[int, int]) -> Tensor:
-    chosen = draws.chosen(config.p, draws.uniform(1)[:, 0])
-    return _on_chosen(x, chosen, lambda part: colour.equalize(colour.to_bytes(part)).float().div_(255))
+def _flip(images: Changed, config: FlipConfig, draws: Draws, size: tuple[int, int]) -> None:
+    images.flip(draw_chosen(config, draws))
 
 
-Operation = Callable[[Tensor, Any, Draws, tuple[int, int]], Tensor]
-"""Changes float images in [0, 1]; it may overwrite them. The last argument is the size of a view."""
+def _jitter(images: Changed, config: JitterConfig, draws: Draws, size: tuple[int, int]) -> None:
+    images.jitter(*draw_jitter(config, draws, images.shape[1]))
+
+
+def _grayscale(images: Changed, config: GrayscaleConfig, draws: Draws, size: tuple[int, int]) -> None:
+    if images.shape[1] == 3:
+        images.grayscale(draw_chosen(config, draws))
+
+
+def _blur(images: Changed, config: BlurConfig, draws: Draws, size: tuple[int, int]) -> None:
+    images.blur(*draw_blur(config, draws, images.shape[2:]))
+
+
+def _solarize(images: Changed, config: SolarizeConfig, draws: Draws, size: tuple[int, int]) -> None:
+    images.solarize(config.threshold, draw_chosen(config, draws))
+
+
+def _equalize(images: Changed, config: EqualizeConfig, draws: Draws, size: tuple[int, int]) -> None:
+    images.equalize(draw_chosen(config, draws))
+
+
+Operation = Callable[[Changed, Any, Draws, tuple[int, int]], None]
+"""Draws and has images changed. The last argument is the size of a view."""
 
 OPERATIONS: dict[str, Operation] = {
     "crop": _crop,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysl.data.config import DataConfig
-from raysl.data.decode import Record
+from raysl.data.decode import Record, read_file
 from raysl.data.decoded import Ids, Labels, content_id
 from raysl.data.layout import Files
+from raysl.data.location import Location, concurrently, read_all, refused
 from raysl.data.splits import Codes
 from raysl.errors import InputError
 
@@ -68,16 +68,13 @@ def open_source(files: Files, config: DataConfig) -> ParquetSource | FolderSourc
 
 def content_ids(source: ParquetSource | FolderSource) -> Ids:
     """Return the id of every image, for which they are read but not decoded."""
-    ids = []
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for records in source.batches():
-            ids += list(pool.map(_id, records))
+        ids = [found for records in source.batches() for found in pool.map(_id, records)]
     return np.array(ids, np.uint64)
 
 
 def _id(record: Record) -> int:
-    encoded, _ = record
-    return content_id(encoded.read_bytes() if isinstance(encoded, Path) else encoded)
+    return content_id(record[0] if isinstance(record[0], bytes) else read_file(record[0]))
 
 
 class FolderSource:
@@ -88,16 +85,18 @@ class FolderSource:
         self.count = len(files.paths)
 
     def batches(self) -> Iterator[list[Record]]:
-        """Yield the images, some at a time."""
+        """Yield the images, some at a time; files of this machine are left to whoever decodes them."""
         for start in range(0, self.count, _ROWS):
-            yield [(path, str(path)) for path in self._files.paths[start : start + _ROWS]]
+            paths = self._files.paths[start : start + _ROWS]
+            images: Iterable[bytes | Location] = read_all(paths) if self._files.root.uri else paths
+            yield [(image, str(path)) for image, path in zip(images, paths, strict=True)]
 
     def labels(self) -> LabelColumn:
         """Return the class folder of each image."""
         root = self._files.root
         if self._files.paths[0].parent == root:
             return LabelColumn(note=f"{root} has no class folders: {_OFF}")
-        return LabelColumn(words=[path.relative_to(root).parts[0] for path in self._files.paths])
+        return LabelColumn(words=[path.below(root).split("/")[0] for path in self._files.paths])
 
     def groups(self, name: str) -> Codes:
         """Refuse: files have no columns."""
@@ -114,7 +113,7 @@ class ParquetSource:
         self._files = files
         self._image = config.image_column
         self._some_unlabelled = "unlabeled" in config.train_split
-        self._readers = [open_parquet(path) for path in files.paths]
+        self._readers = open_all(files)
         self.count = sum(reader.metadata.num_rows for reader in self._readers)
         for path, reader in zip(files.paths, self._readers, strict=True):
             check_image_column(path, reader.schema_arrow, self._image)
@@ -133,6 +132,10 @@ class ParquetSource:
                     )
                 return None, f"{path} has no column '{wanted}' (it has {', '.join(names)}): {_OFF}"
         return wanted, ""
+
+    def metadata(self) -> list[pq.FileMetaData]:
+        """Return what each file says of its row groups."""
+        return [reader.metadata for reader in self._readers]
 
     def batches(self) -> Iterator[list[Record]]:
         """Yield the images, some at a time."""
@@ -203,7 +206,7 @@ class ParquetSource:
     def _label_values(self, name: str) -> pa.ChunkedArray:
         """Return the labels of all files, which may differ in width but not between numbers and names."""
         columns: list[pa.ChunkedArray] = []
-        files: dict[pa.DataType, Path] = {}
+        files: dict[pa.DataType, Location] = {}
         for path, reader in zip(self._files.paths, self._readers, strict=True):
             with reading(path):
                 columns.append(_widest(reader.read([name]).column(0)))
@@ -226,29 +229,34 @@ def _widest(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(column, pa.large_string()) if pa.types.is_string(column.type) else column
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Location) -> pq.ParquetFile:
     """Open a Parquet file.
 
     Raises:
         InputError: it cannot be read.
     """
     with reading(path):
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path.path, filesystem=path.system if path.uri else None)
+
+
+def open_all(files: Files) -> list[pq.ParquetFile]:
+    """Open Parquet files; raises as `open_parquet`."""
+    return list(concurrently(open_parquet, files.paths, bool(files.root.uri)))
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Location) -> Iterator[None]:
     """Say which file cannot be read: a damaged page shows only once it is decoded."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
+        raise (path.uri and refused(path, error)) or InputError(
             f"{path} is not a readable Parquet file ({reason}): write or copy it again"
         ) from error
 
 
-def check_image_column(path: Path, schema: pa.Schema, wanted: str) -> None:
+def check_image_column(path: Location, schema: pa.Schema, wanted: str) -> None:
     """Refuse a file without a column of encoded images.
 
     Raises:
@@ -271,7 +279,7 @@ def _nearest(wanted: str, names: list[str]) -> str:
     return f": it has {', '.join(names)}" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
-def records_of(column: pa.Array, path: Path, first: int) -> list[Record]:
+def records_of(column: pa.Array, path: Location, first: int) -> list[Record]:
     """Return the images of a part of a column that begins at a row of a file."""
     values = column.field("bytes") if pa.types.is_struct(column.type) else column
     return [

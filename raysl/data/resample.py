@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,6 +32,40 @@ class Taps:
 
     index: Tensor
     weight: Tensor
+
+
+def resized_crop(
+    x: Tensor, boxes: NDArray[np.int64], size: tuple[int, int], interpolation: str, antialias: bool = True
+) -> Tensor:
+    """Return (N, C, *size) crops of images, by each one's (N, 4) box: top, left, height, width."""
+    box = torch.from_numpy(boxes).to(x.device)
+    longest = boxes[:, 2:].max(axis=0)
+    taps = [
+        resize_taps(box[:, axis], box[:, axis + 2], size[axis], int(longest[axis]), interpolation, antialias)
+        for axis in (0, 1)
+    ]
+    out = resample(x, taps[0], taps[1])
+    return out.clamp_(0, 1) if interpolation == "bicubic" else out
+
+
+def gaussian_kernels(sigma: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Return the (N, width) normalised kernel of each of (N,) standard deviations."""
+    offsets = np.arange(width) - width // 2
+    weight = np.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+
+def gaussian_blur(x: Tensor, sigma: NDArray[np.float64], width: int) -> Tensor:
+    """Return (N, C, H, W) images blurred by (N,) standard deviations with a kernel of `width` pixels."""
+    kernel = torch.from_numpy(gaussian_kernels(sigma, width).astype(np.float32)).to(x.device)
+    return resample(x, kernel_taps(kernel, x.shape[2]), kernel_taps(kernel, x.shape[3]))
+
+
+def shift_pixels(x: Tensor, offsets: NDArray[np.int64]) -> Tensor:
+    """Return images moved by (N, 2) whole pixels down and right, black where nothing was."""
+    offset = torch.from_numpy(offsets).to(x.device)
+    taps = [shift_taps(offset[:, axis], x.shape[axis + 2]) for axis in (0, 1)]
+    return resample(x, taps[0], taps[1])
 
 
 def resample(x: Tensor, vertical: Taps, horizontal: Taps) -> Tensor:

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from raysl.data.config import DataConfig
-from raysl.data.decode import decode_image
+from raysl.data.decode import decode_image, why_unreadable
 from raysl.data.decoded import Images, content_id
 from raysl.data.draws import key, permutation
 from raysl.data.layout import Files, train_files
-from raysl.data.readers import check_image_column, open_parquet, reading, records_of
+from raysl.data.location import read_all
+from raysl.data.readers import check_image_column, open_all, reading, records_of
 from raysl.data.sources import DIGITS, load_training
-from raysl.errors import InputError
+from raysl.data.unreadable import Unreadable, check_unreadable
 
 _SAMPLE = 0x5A3B1E
 # Row groups read at most: a random row costs the whole group that it is in.
@@ -36,7 +37,7 @@ class Picture:
 
 
 def sample_pictures(config: DataConfig, count: int, seed: int = 0) -> list[Picture]:
-    """Return random training images, decoded as the `memory` feed stores them.
+    """Return random training images, decoded as the `memory` feed stores them; unreadable ones are left out.
 
     Args:
         config: the source; `image_size` and `channels` are applied.
@@ -44,20 +45,28 @@ def sample_pictures(config: DataConfig, count: int, seed: int = 0) -> list[Pictu
         seed: another number draws others.
 
     Raises:
-        InputError: the source or a drawn image cannot be read.
+        InputError: the source cannot be read, or none of the drawn images.
     """
     if config.source == DIGITS:
         digits = load_training(config)[0]
         rows = permutation(key(_SAMPLE, seed), len(digits))[:count]
         return [Picture(digits.images[row], int(digits.ids[row])) for row in rows]
-    pictures = []
+    return [picture for _, picture in sample_readable(config, count, seed)]
+
+
+def sample_readable(config: DataConfig, count: int, seed: int = 0) -> Iterator[tuple[bytes, Picture]]:
+    """Yield what `sample_encoded` draws, as far as it can be read, with its pixels; raises likewise."""
+    readable, unreadable = 0, list[Unreadable]()
     for encoded, where in sample_encoded(config, count, seed):
         try:
             pixels, _ = decode_image(encoded, config.channels or 3, config.image_size)
         except Exception as error:  # PIL's plugins let any exception through when the bytes are broken
-            raise InputError(f"{where} is not a readable image ({error}): repair it or take it out") from None
-        pictures.append(Picture(pixels, content_id(encoded)))
-    return pictures
+            unreadable.append(Unreadable(where, why_unreadable(error)))
+            continue
+        readable += 1
+        yield encoded, Picture(pixels, content_id(encoded))
+    if not readable:
+        check_unreadable(unreadable, len(unreadable), config.max_bad)
 
 
 def sample_encoded(config: DataConfig, count: int, seed: int = 0) -> list[tuple[bytes, str]]:
@@ -75,14 +84,14 @@ def sample_encoded(config: DataConfig, count: int, seed: int = 0) -> list[tuple[
         return []
     files = train_files(config)
     if not files.parquet:
-        chosen = permutation(key(_SAMPLE, seed), len(files.paths))[:count]
-        return [(files.paths[row].read_bytes(), str(files.paths[row])) for row in chosen]
+        chosen = [files.paths[row] for row in permutation(key(_SAMPLE, seed), len(files.paths))[:count]]
+        return list(zip(read_all(chosen), map(str, chosen), strict=True))
     return list(_from_parquet(files, config, count, seed))
 
 
 def _from_parquet(files: Files, config: DataConfig, count: int, seed: int) -> Iterator[tuple[bytes, str]]:
     """Yield about equally many rows of each of some random row groups."""
-    readers = [open_parquet(path) for path in files.paths]
+    readers = open_all(files)
     for path, reader in zip(files.paths, readers, strict=True):
         check_image_column(path, reader.schema_arrow, config.image_column)
     groups = [(file, group) for file, reader in enumerate(readers) for group in range(reader.num_row_groups)]

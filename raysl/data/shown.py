@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from raysl.data.config import ViewsConfig
-from raysl.data.operations import resized_crop
+from raysl.data.resample import resized_crop
 from raysl.errors import InputError
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysl.data.config import DataConfig
 from raysl.data.decode import Decoder
@@ -16,6 +17,7 @@ from raysl.data.readers import FolderSource, ParquetSource, content_ids, numbere
 from raysl.data.splits import Codes, Mask, describe_groups, in_selection, in_subset, subset_size
 from raysl.errors import InputError
 
+Rows = NDArray[np.int64]
 DIGITS = "digits"
 _ROWS = 1024
 
@@ -59,21 +61,25 @@ def _used(config: DataConfig) -> tuple[Decoded, Codes | None]:
     source = open_source(files, config)
     groups = None if config.group is None else source.groups(config.group)
     if config.subset is None:
-        return _read(source, config), groups
-    labels, _ = numbered(source.labels(), ())
-    rows = in_subset(content_ids(source), config.subset, labels, groups)
-    data = _read(source, config, rows=rows)
-    return _noted(data, source.count), None if groups is None else groups[rows]
+        data, read = _read(source, config)
+    else:
+        labels, _ = numbered(source.labels(), ())
+        rows = in_subset(content_ids(source), config.subset, labels, groups)
+        data, read = _read(source, config, rows=rows)
+        data = _noted(data, source.count)
+    return data, None if groups is None else groups[read]
 
 
 def _noted(data: Decoded, whole: int) -> Decoded:
-    return replace(data, notes=(f"data.subset: {len(data)} of {whole} training images", *data.notes))
+    drawn = len(data) + len(data.unreadable)
+    return replace(data, notes=(f"data.subset: {drawn} of {whole} training images", *data.notes))
 
 
 def count_training(config: DataConfig) -> int:
     """Return how many images there are to train on, the held-out ones left out, without decoding any.
 
-    Groups and equal images, which stay together, can make it some fewer or more.
+    Groups and equal images, which stay together, can make it some fewer or more, and unreadable images, which
+    are not known yet, fewer.
 
     Raises:
         InputError: the source is missing, empty or unreadable.
@@ -91,7 +97,7 @@ def _load_test(config: DataConfig) -> Decoded:
         return load_digits("test", stored_channels(config))
     files = test_files(config)
     known = () if config.source == DIGITS else _label_names(train_files(config), config)
-    return _read(open_source(files, config), config, known)
+    return _read(open_source(files, config), config, known)[0]
 
 
 def stored_channels(config: DataConfig) -> int:
@@ -113,7 +119,7 @@ def _split_off(whole: Decoded, held_out: np.ndarray[Any, np.dtype[np.bool_]]) ->
         whole.images[start : start + len(rows)] = whole.images[rows]
     labels = None if whole.labels is None else whole.labels[kept]
     train = replace(whole, images=whole.images[: len(kept)], labels=labels, ids=whole.ids[kept])
-    return train, replace(selection, notes=())
+    return train, replace(selection, notes=(), unreadable=())
 
 
 def _read(
@@ -121,8 +127,8 @@ def _read(
     config: DataConfig,
     known: tuple[str, ...] = (),
     rows: Mask | None = None,
-) -> Decoded:
-    """Decode a source.
+) -> tuple[Decoded, Rows]:
+    """Decode a source; return what can be read of it, and (N,) its rows.
 
     Args:
         source: the files of a split.
@@ -137,11 +143,13 @@ def _read(
         chosen = wanted[first : first + len(records)]
         first += len(records)
         decoder.add([record for record, take in zip(records, chosen, strict=True) if take])
-    images, ids = decoder.finish()
+    images, ids, readable = decoder.finish()
+    read = np.flatnonzero(wanted)[readable]
     column = source.labels()
     labels, names = numbered(column, known)
-    notes = tuple(note for note in (column.note, decoder.note) if note)
-    return Decoded(images, None if labels is None else labels[wanted], ids, names, notes)
+    notes = tuple(note for note in (column.note, *decoder.notes) if note)
+    labels = None if labels is None else labels[read]
+    return Decoded(images, labels, ids, names, notes, tuple(decoder.unreadable)), read
 
 
 def _label_names(files: Files, config: DataConfig) -> tuple[str, ...]:

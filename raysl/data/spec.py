@@ -18,6 +18,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PerView = Probability | tuple[Probability, ...]
 Positive = Annotated[float, Field(gt=0)]
+Sigma = Annotated[float, Field(ge=0.01)]
 Pixels = Annotated[int, Field(ge=4, le=4096)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Range = tuple[Share, Share]
@@ -127,7 +128,7 @@ class BlurConfig(OpConfig):
     p: PerView = 0.5
     """Probability of a blurred image; a list gives each view its own."""
 
-    sigma: tuple[Positive, Positive] = (0.1, 2.0)
+    sigma: tuple[Sigma, Sigma] = (0.1, 2.0)
     """Smallest and largest standard deviation, in pixels."""
 
     kernel: int | None = Field(default=None, ge=3, le=255)

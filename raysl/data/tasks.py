@@ -2,28 +2,29 @@
 
 Nothing here imports torch, because each process of a crew would pay its seconds and its memory.
 
-A source is where encoded bytes are: a (bytes,) uint8 array, or the path of a file of which they are a part.
+A source is where encoded bytes are: a (bytes,) uint8 array, or the file of which they are a part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from raysl.data.decode import decode_image, read_image, short_side_centre
+from raysl.data.decode import decode_image, read_file, read_image, short_side_centre, why_unreadable
 from raysl.data.decoded import Ids, Images, content_id
-from raysl.data.readers import reading
+from raysl.data.location import Location, concurrently
+from raysl.data.readers import open_parquet, reading
+from raysl.errors import InputError
 
-Source = NDArray[np.uint8] | str
+Source = NDArray[np.uint8] | Location
 Ints = NDArray[np.int64]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,16 @@ class Places:
 
     def read(self, sources: Sequence[Source]) -> Iterator[bytes]:
         """Yield each image's encoded bytes."""
-        for number, start, length in zip(self.source, self.start, self.length, strict=True):
+
+        def read(place: tuple[int, int, int]) -> bytes:
+            number, start, length = place
             source = sources[number]
-            if isinstance(source, str):
-                with open(source, "rb") as file:
-                    file.seek(start)
-                    yield file.read(length)
-            else:
-                yield source[start : start + length].tobytes()
+            if isinstance(source, Location):
+                return source.read_range(start, length)
+            return source[start : start + length].tobytes()
+
+        places = zip(self.source.tolist(), self.start.tolist(), self.length.tolist(), strict=True)
+        return concurrently(read, places, _far(sources))
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,19 @@ class Seen:
     broken: dict[int, str]
 
     @classmethod
+    def nothing(cls, n: int, channels: int, measure: bool) -> Seen:
+        """Return what is seen of so many images before one is looked at."""
+        sums = (n, channels if measure else 0)
+        return cls(
+            ids=np.zeros(n, np.uint64),
+            shapes=np.zeros((n, 2), np.int64),
+            first=np.zeros(sums, np.int64),
+            second=np.zeros(sums, np.int64),
+            resized=np.zeros(n, np.bool_),
+            broken={},
+        )
+
+    @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
         """Return what was seen of all images, in order."""
         arrays = ("ids", "shapes", "first", "second", "resized")
@@ -98,19 +114,25 @@ class Seen:
         ]
         return cls(**joined, broken=dict(broken))
 
+    def part(self, rows: Ints) -> Seen:
+        """Return what was seen of some of the images that could be decoded."""
+        return Seen(
+            self.ids[rows], self.shapes[rows], self.first[rows], self.second[rows], self.resized[rows], {}
+        )
+
 
 def read_parquet(
     sources: Sequence[Source], groups: Sequence[int], column: str
 ) -> tuple[NDArray[np.uint8], Ints]:
     """Return the bytes of the images of some row groups, one after the other, and the length of each."""
-    path = Path(str(sources[0]))
-    with reading(path):
-        return _joined(_encoded(pq.ParquetFile(path).read_row_groups(list(groups), [column])))
+    file = _file(sources[0])
+    with reading(file):
+        return _joined(_encoded(open_parquet(file).read_row_groups(list(groups), [column])))
 
 
 def read_files(sources: Sequence[Source]) -> tuple[NDArray[np.uint8], Ints]:
     """Return the bytes of some files, one after the other, and the length of each."""
-    return _joined([Path(str(source)).read_bytes() for source in sources])
+    return _joined(list(concurrently(read_file, map(_file, sources), _far(sources))))
 
 
 def find_in_parquet(sources: Sequence[Source], groups: Sequence[int], column: str) -> tuple[Ints, Ints] | str:
@@ -120,10 +142,10 @@ def find_in_parquet(sources: Sequence[Source], groups: Sequence[int], column: st
     files are read image by image; of others a whole row group would have to be read for each. The answer is
     then the reason.
     """
-    path = Path(str(sources[0]))
+    file = _file(sources[0])
     starts, lengths = [], []
-    with reading(path), open(path, "rb") as file:
-        reader = pq.ParquetFile(path)
+    with reading(file):
+        reader = open_parquet(file)
         names = [reader.metadata.schema.column(place).path for place in range(reader.metadata.num_columns)]
         place = next(p for p, name in enumerate(names) if name in (column, f"{column}.bytes"))
         for group in groups:
@@ -132,8 +154,7 @@ def find_in_parquet(sources: Sequence[Source], groups: Sequence[int], column: st
                 return f"column '{column}' is compressed ({chunk.compression.lower()})"
             if chunk.has_dictionary_page:
                 return f"column '{column}' is written as a dictionary"
-            file.seek(chunk.data_page_offset)
-            raw, at = file.read(chunk.total_compressed_size), 0
+            raw, at = file.read_range(chunk.data_page_offset, chunk.total_compressed_size), 0
             for encoded in _encoded(reader.read_row_group(group, [column])):
                 at = raw.find(encoded, at)
                 if at < 0:
@@ -159,21 +180,13 @@ def look(sources: Sequence[Source], places: Places, channels: int, size: int | N
         size: side of the stored square; None stores images as they are.
         measure: whether the sums of values are wanted.
     """
-    n = len(places)
-    seen = Seen(
-        ids=np.zeros(n, np.uint64),
-        shapes=np.zeros((n, 2), np.int64),
-        first=np.zeros((n, channels if measure else 0), np.int64),
-        second=np.zeros((n, channels if measure else 0), np.int64),
-        resized=np.zeros(n, np.bool_),
-        broken={},
-    )
+    seen = Seen.nothing(len(places), channels, measure)
     for row, encoded in enumerate(places.read(sources)):
         seen.ids[row] = content_id(encoded)
         try:
             pixels, seen.resized[row] = decode_image(encoded, channels, size)
         except Exception as error:  # PIL's plugins let any exception through when the bytes are broken
-            seen.broken[row] = " ".join(str(error).split()) or type(error).__name__
+            seen.broken[row] = why_unreadable(error)
             continue
         seen.shapes[row] = pixels.shape[1:]
         if measure:
@@ -186,7 +199,7 @@ def look(sources: Sequence[Source], places: Places, channels: int, size: int | N
 
 def decode(sources: Sequence[Source], places: Places, channels: int, size: int | None) -> Images:
     """Return images as they are stored, which have one size: (N, C, H, W)."""
-    decoded = (decode_image(encoded, channels, size)[0] for encoded in places.read(sources))
+    decoded = _made(sources, places, lambda encoded: decode_image(encoded, channels, size)[0])
     first = next(decoded)
     out = np.empty((len(places), *first.shape), np.uint8)
     out[0] = first
@@ -221,8 +234,7 @@ def decode_crops(
     out = [np.empty((len(places), channels, *size), np.uint8) for size in sizes]
     squares = np.empty((len(places), channels, plain, plain), np.uint8) if plain else None
     kind = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
-    for row, encoded in enumerate(places.read(sources)):
-        image = read_image(encoded, channels)
+    for row, image in enumerate(_made(sources, places, lambda encoded: read_image(encoded, channels))):
         for crops, box, (height, width) in zip(out, boxes, sizes, strict=True):
             top, left, tall, wide = (int(value) for value in box[row])
             # Cut first: with a box, PIL's filter would look beyond its edges.
@@ -231,6 +243,39 @@ def decode_crops(
         if squares is not None and plain is not None:
             squares[row] = _planes(short_side_centre(image, plain), channels)
     return out if squares is None else [*out, squares]
+
+
+def _made(sources: Sequence[Source], places: Places, function: Callable[[bytes], Made]) -> Iterator[Made]:
+    """Yield what a function makes of images that could be decoded when they were looked at.
+
+    Raises:
+        InputError: one has changed since.
+    """
+    encoded = places.read(sources)
+    for source, start in zip(places.source, places.start, strict=True):
+        try:
+            made = function(next(encoded))
+        except InputError:
+            raise
+        except Exception as error:  # PIL's plugins let any exception through when the bytes are broken
+            file = sources[source]
+            where = f"{file}, byte {start}," if start else str(file)
+            raise InputError(
+                f"{where if isinstance(file, Location) else 'an image in memory'} could be read when this "
+                f"began, and no longer ({why_unreadable(error)}): put the file back as it was, or begin anew"
+            ) from error
+        yield made
+
+
+def _file(source: Source) -> Location:
+    if not isinstance(source, Location):
+        raise TypeError(f"expected a file, not {type(source).__name__}")
+    return source
+
+
+def _far(sources: Sequence[Source]) -> bool:
+    """Return whether bytes come from another machine."""
+    return any(isinstance(source, Location) and source.uri for source in sources)
 
 
 def _encoded(table: pa.Table) -> list[bytes]:

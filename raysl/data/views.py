@@ -17,9 +17,11 @@ from raysl.data.config import CropConfig, ViewsConfig
 from raysl.data.crops import Boxes
 from raysl.data.decoded import Ids, Normalization
 from raysl.data.draws import key
-from raysl.data.fused import FUSED, NEED_FLOATS, Uncoloured, mirror_early
+from raysl.data.exact import Exact, floats
+from raysl.data.fused import Fused, mirror_early
 from raysl.data.operations import OPERATIONS, Draws, default_kernel, draw_boxes
 from raysl.data.shown import Shown
+from raysl.data.spec import OpName
 from raysl.errors import InputError
 
 _VIEWS = 0x51E35
@@ -57,7 +59,7 @@ class ViewPipeline:
             None if config.crop is not None or size == stored else Shown.of(config, size[0], size[0], stored)
             for size in self.sizes
         ]
-        _check_blur(config, self.sizes, stored)
+        _check_reach(config, self.sizes, stored)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,33 +158,21 @@ class ViewPipeline:
         """Return one view of a batch, all but the first `skip` operations of it."""
         start = None if skip else self._starts[view]
         size = self.sizes[view]
+        fused = self.config.colour == "fused"
         steps = [(name, op, drawn) for (name, op), drawn in zip(self.config.operations(), draws, strict=True)]
+        steps = (mirror_early(steps) if fused else steps)[skip:]
 
-        def exact(part: Tensor, rows: slice, out: Tensor) -> None:
-            x = _floats(part)
-            x = x if start is None else start(x)
+        def change(part: Tensor, rows: slice, out: Tensor) -> None:
+            shown = part if start is None else start(floats(part))
+            images = Fused(shown, self._scratch) if fused else Exact(shown)
             self.watch("convert")
-            for name, op, drawn in steps[skip:]:
-                x = OPERATIONS[name](x, op, drawn.of(rows), size)
+            for name, op, drawn in steps:
+                OPERATIONS[name](images, op, drawn.of(rows), size)
                 self.watch(name)
-            out.copy_(self._normalized(x))
+            images.normalized(self.normalization, out)
             self.watch("normalize")
 
-        def once(part: Tensor, rows: slice, out: Tensor) -> None:
-            shown = part if start is None else start(_floats(part)).mul(255)
-            coloured = Uncoloured.of(shown, self._scratch)
-            self.watch("convert")
-            for name, op, drawn in mirror_early(steps)[skip:]:
-                if name in NEED_FLOATS:  # whoever is chosen: a crop that follows rounds bytes only
-                    coloured.pixels()
-                FUSED[name](coloured, op, drawn.of(rows), size)
-                self.watch(name)
-            coloured.normalized(self.normalization, out)
-            self.watch("normalize")
-
-        if self.config.colour == "exact":
-            return _in_chunks(images, exact, size, dtype)
-        return _in_chunks(images, once, size, torch.float32).to(dtype)
+        return _in_chunks(images, change, size, dtype)
 
     @torch.no_grad()
     def plain(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -200,8 +190,7 @@ class ViewPipeline:
 
     def _shown(self, images: Tensor, show: Shown | None, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
         def change(part: Tensor, rows: slice, out: Tensor) -> None:
-            x = _floats(part)
-            out.copy_(self._normalized(x if show is None else show(x)))
+            Exact(part if show is None else show(floats(part))).normalized(self.normalization, out)
 
         return _in_chunks(images, change, size, dtype)
 
@@ -216,17 +205,6 @@ class ViewPipeline:
             raise InputError(
                 f"the images have {channels} channel(s), data.mean {len(self.normalization.mean)} value(s)"
             )
-
-    def _normalized(self, x: Tensor) -> Tensor:
-        """Return float images minus the mean and divided by the std; they are overwritten."""
-        mean = torch.tensor(self.normalization.mean, device=x.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.normalization.std, device=x.device).view(1, -1, 1, 1)
-        return x.sub_(mean).div_(std)
-
-
-def _floats(images: Tensor) -> Tensor:
-    """Return uint8 images as new float32 ones in [0, 1]."""
-    return images.to(torch.float32, copy=True).div_(255)
 
 
 def _in_chunks(
@@ -250,15 +228,23 @@ def _in_chunks(
     return out
 
 
-def _check_blur(config: ViewsConfig, sizes: list[tuple[int, int]], stored: tuple[int, int]) -> None:
-    """Refuse a kernel that reaches past the images it meets: whole ones before the crop, views after it."""
-    if config.blur is None:
-        return
-    whole = config.crop is not None and config.order.index("blur") < config.order.index("crop")
-    side = min(min(size) for size in ([stored] if whole else sizes))
-    kernel = config.blur.kernel or default_kernel(side)
-    if kernel // 2 >= side:
-        what = "images" if whole else "views"
-        raise InputError(
-            f"views.blur.kernel = {kernel} is too wide for {what} of {side} pixels; at most {2 * side - 1}"
-        )
+def _check_reach(config: ViewsConfig, sizes: list[tuple[int, int]], stored: tuple[int, int]) -> None:
+    """Refuse a blur or a shift that reaches past what it meets: images before the crop, views after it."""
+
+    def met(name: OpName) -> tuple[int, str]:
+        whole = config.crop is not None and config.order.index(name) < config.order.index("crop")
+        side = min(min(size) for size in ([stored] if whole else sizes))
+        return side, f"{'images' if whole else 'views'} of {side} pixel{'s' if side > 1 else ''}"
+
+    if config.blur is not None:
+        side, what = met("blur")
+        kernel = config.blur.kernel or default_kernel(side)
+        if kernel // 2 >= side:
+            instead = f"at most {2 * side - 1}" if side > 1 else "set views.blur: null"
+            raise InputError(f"views.blur.kernel = {kernel} is too wide for {what}; {instead}")
+    if config.shift is not None:
+        side, what = met("shift")
+        if config.shift.pixels >= side:
+            raise InputError(
+                f"views.shift.pixels = {config.shift.pixels} may leave no pixel of {what}; at most {side - 1}"
+            )

@@ -12,6 +12,7 @@ from torch import Tensor
 from raysl.data.decoded import Decoded, Labels, labelled, normalization
 from raysl.data.feeds import evaluated_as
 from raysl.data.sources import load_split, load_training
+from raysl.data.unreadable import describe_unreadable
 from raysl.data.views import ViewPipeline
 from raysl.errors import InputError
 from raysl.train.config import RunConfig
@@ -78,6 +79,7 @@ def load_images(config: RunConfig, split: str) -> Images:
         )
     data = evaluated_as(config.data, config.views)
     train, selection = load_training(data)
+    left_out = {"training": describe_unreadable(train.unreadable, _come(train) + len(selection))}
     views = ViewPipeline(config.views, normalization(data, train), train.size)
     train, selection = (_with_labels(part) for part in (train, selection))
     if split == "selection":
@@ -88,6 +90,7 @@ def load_images(config: RunConfig, split: str) -> Images:
         parts, test = {"train": train}, selection
     else:
         parts, test = {"train": train, "selection": selection}, load_split(data, "test")
+        left_out["test"] = describe_unreadable(test.unreadable, _come(test))
     if len(test) == 0:
         raise InputError(
             f"{config.data.test or config.data.source}: the test split is empty; give another as data.test="
@@ -104,8 +107,14 @@ def load_images(config: RunConfig, split: str) -> Images:
     if len(classes) < 2:
         raise InputError(f"{config.data.source}: all images have one label; accuracy needs two or more")
     train_y, test_y = torch.from_numpy(numbers[: len(known)]), torch.from_numpy(numbers[len(known) :])
-    notes = _notes(parts, test, unseen=int((~np.isin(wanted, known)).sum()))
+    notes = tuple(f"{side} images: {note}" for side, note in left_out.items() if note)
+    notes += _notes(parts, test, unseen=int((~np.isin(wanted, known)).sum()))
     return Images(split, parts, test, train_y, test_y, len(classes), views, notes)
+
+
+def _come(part: Decoded) -> int:
+    """Return how many images there are, with those that cannot be read."""
+    return len(part) + len(part.unreadable)
 
 
 def _with_labels(part: Decoded) -> Decoded:

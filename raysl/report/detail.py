@@ -43,12 +43,14 @@ class RunDetail:
         checkpoints: earliest first.
         size: of the whole directory, in bytes.
         commands: what to do next.
+        unreadable: images that were left out because they cannot be decoded.
     """
 
     run: RunRecord
     checkpoints: list[Checkpoint]
     size: int
     commands: list[str]
+    unreadable: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -61,6 +63,7 @@ class RunDetail:
             "status": run.status,
             "epochs": run.epochs,
             "epochs_wanted": run.epochs_wanted,
+            "unreadable_images": self.unreadable,
             "metrics": {
                 tag: {"last": run.last(tag), "best": asdict(best)}
                 for tag in run.curves
@@ -81,12 +84,18 @@ class RunDetail:
             f"{run.path}: {run.state}, {run.epochs} of {run.epochs_wanted} epochs"
             + (f" ({why})" if why else ""),
             "\n".join(paragraph(room, _summary(run.config.get(room))) for room in _SUMMARY),
+            self._unreadable(),
             self._metrics(),
             self._evaluations(),
             self._checkpoints(),
             "next: " + "\n      ".join(self.commands),
         ]
         return "\n\n".join(part for part in parts if part)
+
+    def _unreadable(self) -> str:
+        if not self.unreadable:
+            return ""
+        return f"images that cannot be read and are left out: {self.unreadable:,} (rejected.jsonl lists them)"
 
     def _metrics(self) -> str:
         made = table("metric", "last", "best", "at epoch")
@@ -211,7 +220,17 @@ def show_run(path: str | Path) -> RunDetail | SweepDetail:
 def _detail_of_run(path: Path) -> RunDetail:
     run = read_run(path)
     checkpoints = [_checkpoint(file.parent) for file in sorted(path.glob("checkpoints/epoch_*/state.json"))]
-    return RunDetail(run, checkpoints, _bytes(path), _commands(run, bool(checkpoints)))
+    return RunDetail(run, checkpoints, _bytes(path), _commands(run, bool(checkpoints)), _unreadable(path))
+
+
+def _unreadable(run: Path) -> int:
+    """Return how many images a run has left out; 0 where it has not come to them yet."""
+    try:
+        return int(json.loads((run / "data.json").read_text(encoding="utf-8")).get("unreadable", 0))
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{run}/data.json: cannot be read: {type(error).__name__}: {error}") from None
 
 
 def _detail_of_sweep(path: Path) -> SweepDetail:

@@ -73,6 +73,7 @@ class Prepared:
                 "source": self.config.data.source,
                 "train_images": len(data.train),
                 "selection_images": len(data.selection),
+                "unreadable_images": len(data.train.unreadable),
                 "size": [data.train.channels, *data.train.size],
                 "labels": data.train.labels is not None,
             },

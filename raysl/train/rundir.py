@@ -1,6 +1,6 @@
 """The run directory: the only interface between commands.
 
-    config.yaml  environment.json  data.json  metrics.jsonl  status.json
+    config.yaml  environment.json  data.json  rejected.jsonl (unreadable images)  metrics.jsonl  status.json
     checkpoints/  tensorboard/  evaluation/  method/ (the file of a user's own method)
 
 Two guards keep it whole. A *lock* (one process at a time) is held by whoever drives the run. A *fence* (a

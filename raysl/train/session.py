@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raysl import methods
+from raysl.data.batches import Batch, Batching
 from raysl.data.decoded import Decoded, normalization
 from raysl.data.encoded import Training
 from raysl.data.feeds import Feed, build_feed
-from raysl.data.memory import Batch
 from raysl.data.views import ViewPipeline
 from raysl.methods.base import LossReport, Method, Pixels, Step
 from raysl.models.backbones import build_backbone
@@ -80,14 +80,16 @@ class Session:
         self.feed: Feed = build_feed(
             data.train,
             self.views,
-            epochs=config.train.epochs,
-            batch_size=config.train.batch_size,
-            seed=config.train.seed,
-            rank=rank(),
-            world_size=world_size(),
-            device=device,
-            dtype=self.dtype,
-            plain_views=config.method.plain_views,
+            Batching(
+                config.train.batch_size,
+                config.train.seed,
+                config.train.epochs,
+                rank(),
+                world_size(),
+                device,
+                self.dtype,
+                config.method.plain_views,
+            ),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)

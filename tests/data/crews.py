@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from raysl.data import feeds
+from raysl.data.batches import Batch, Batching
 from raysl.data.config import DataConfig, ViewsConfig
 from raysl.data.crew import Function, Handle, ThreadCrew
 from raysl.data.decoded import Decoded, normalization
 from raysl.data.encoded import Encoded
 from raysl.data.feeds import build_feed
 from raysl.data.indexing import index_training
-from raysl.data.memory import Batch
 from raysl.data.sources import load_training
 from raysl.data.views import ViewPipeline
 
@@ -76,7 +76,7 @@ def both(config: DataConfig, crew: ThreadCrew | None = None) -> tuple[Decoded, E
 
 def feed(data: Decoded | Encoded, batch_size: int = 16, epochs: int = 9, **options: Any) -> feeds.Feed:
     pipeline = ViewPipeline(VIEWS, normalization(DataConfig(), data), data.size)
-    return build_feed(data, pipeline, batch_size=batch_size, seed=3, epochs=epochs, **options)
+    return build_feed(data, pipeline, Batching(batch_size, 3, epochs, **options))
 
 
 def assert_same(one: Iterator[Batch] | list[Batch], other: Iterator[Batch] | list[Batch]) -> None:

@@ -5,6 +5,10 @@ Threads do the work of Ray's tasks here, because they run the same functions.
 
 from __future__ import annotations
 
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +17,10 @@ import torch
 
 from raysl.data import encoded as encoded_module
 from raysl.data import feeds
+from raysl.data.batches import Batch
 from raysl.data.config import DataConfig
 from raysl.data.feeds import choose_feed
 from raysl.data.grid import views_grid
-from raysl.data.memory import Batch
 from raysl.data.ray_feed import RayFeed
 from raysl.data.views import ViewPipeline
 
@@ -136,3 +140,28 @@ def test_the_grid_is_the_same(source: DataConfig) -> None:
     memory, encoded = both(source)
     pipeline = ViewPipeline(VIEWS, memory.statistics, memory.size)
     assert np.array_equal(views_grid(memory, pipeline), views_grid(encoded, pipeline))
+
+
+def test_an_epoch_left_early_keeps_nothing_that_was_made_ahead(source: DataConfig) -> None:
+    crew = Crew()
+    _, encoded = both(source, crew)
+    threads = set(threading.enumerate())
+    left = feed(encoded)
+    assert isinstance(left, RayFeed)
+    batches = left.epoch(0)
+    next(batches)
+    references = [weakref.ref(handle) for handle in crew.waiting]
+    crew.waiting.clear()
+    assert references
+    assert isinstance(batches, Generator)
+    batches.close()
+
+    def wait_until(true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    wait_until(lambda: not any(reference() for reference in references))
+    del left, batches
+    wait_until(lambda: set(threading.enumerate()) == threads)

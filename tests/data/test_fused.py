@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from raysl.data.config import ViewsConfig
 from raysl.data.crops import crop_bytes, crop_each
 from raysl.data.decoded import Decoded, Normalization
 from raysl.data.fused import jitter_maps
-from raysl.data.operations import gaussian_kernels
+from raysl.data.resample import gaussian_kernels
 from raysl.data.views import ViewPipeline
 
 from .made import MakeDecoded, pictures
@@ -71,6 +72,29 @@ def test_slices_order_and_chunks_change_no_bit(
     monkeypatch.setattr(module, "_CPU_CHUNK", 5 * 3 * size[0] * size[1])
     for one, other in zip(whole, see(data, config, rows=shuffled), strict=True):
         assert torch.equal(one[torch.from_numpy(shuffled)], other)
+
+
+def test_threads_that_share_a_pipeline_do_not_share_its_memory(make_decoded: MakeDecoded) -> None:
+    data = make_decoded(16)
+    pipeline = ViewPipeline(ViewsConfig.model_validate({**EVERYTHING, "colour": "fused"}), RGB, data.size)
+    images, ids, interrupted = torch.from_numpy(data.images.copy()), data.ids, list[str]()
+
+    def make(rows: slice) -> list[Tensor]:
+        return pipeline(images[rows], ids[rows], seed=1, epoch=2)
+
+    def interrupt(name: str) -> None:
+        """Make other images' views in another thread, between two operations of the first ones'."""
+        pipeline.watch = str
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(make, slice(8, 16)).result()
+        interrupted.append(name)
+        pipeline.watch = interrupt
+
+    alone = make(slice(8))
+    pipeline.watch = interrupt
+    for one, other in zip(make(slice(8)), alone, strict=True):
+        assert torch.equal(one, other)
+    assert "blur" in interrupted
 
 
 @pytest.mark.parametrize("name", ["blur", "solarize", "equalize", "shift"])

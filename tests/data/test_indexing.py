@@ -14,6 +14,7 @@ from raysl.data import indexing
 from raysl.data.config import DataConfig, SelectionConfig, SubsetConfig
 from raysl.data.decoded import normalization
 from raysl.data.indexing import index_training
+from raysl.data.location import Location
 from raysl.data.sources import load_training
 from raysl.errors import InputError
 
@@ -57,7 +58,7 @@ def test_a_corrupt_image_is_named_before_training(source: DataConfig) -> None:
     pq.write_table(table.set_column(0, "image", pa.array(rows, table.schema.field("image").type)), file)
     told = []
     for load in (load_training, lambda config: index_training(config, Crew())):
-        with pytest.raises(InputError, match=r"train-1.parquet row 17 is not a readable image") as caught:
+        with pytest.raises(InputError, match=r"1 of 90 .* allows 0.*train-1.parquet row 17 \(") as caught:
             load(source)
         told.append(str(caught.value))
     assert told[0] == told[1]
@@ -79,7 +80,7 @@ def test_larger_sets_are_read_from_where_they_are(source: DataConfig) -> None:
         pq.write_table(table, file, row_group_size=7, compression="none", use_dictionary=False)
         total += file.stat().st_size
     memory, encoded = both(source, Crew(room=total))
-    assert all(isinstance(block, str) for block in encoded.blocks)
+    assert all(isinstance(block, Location) for block in encoded.blocks)
     assert_same(feed(memory).epoch(0), feed(encoded).epoch(0))
 
 

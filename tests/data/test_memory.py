@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from raysl.data.batches import Batch, Batching
 from raysl.data.config import ViewsConfig
 from raysl.data.decoded import Decoded, Normalization
 from raysl.data.grid import views_grid
-from raysl.data.memory import Batch, MemoryFeed, check_batch_size, plain
+from raysl.data.memory import MemoryFeed, plain
 from raysl.data.views import ViewPipeline
 from raysl.errors import InputError
 
@@ -23,7 +24,7 @@ from .made import MakeDecoded
 def feed(data: Decoded, batch_size: int = 8, **options: Any) -> MemoryFeed:
     normalization = Normalization((0.5,) * data.channels, (0.25,) * data.channels)
     pipeline = ViewPipeline(ViewsConfig(preset="w_mse"), normalization, data.size)
-    return MemoryFeed(data, pipeline, batch_size, seed=3, **options)
+    return MemoryFeed(data, pipeline, Batching(batch_size, seed=3, **options))
 
 
 def test_an_epoch_covers_every_image_once_but_the_rest(make_decoded: MakeDecoded) -> None:
@@ -147,8 +148,6 @@ def test_batch_sizes_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=told):
         feed(make_decoded(30), batch_size, world_size=world_size)
-    with pytest.raises(InputError, match=told):
-        check_batch_size(batch_size, 30, world_size)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

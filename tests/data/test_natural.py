@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from raysl.data.batches import Batching
 from raysl.data.config import DataConfig, SelectionConfig, ViewsConfig
 from raysl.data.decoded import normalization
 from raysl.data.encoded import Encoded
@@ -44,10 +45,10 @@ def test_images_of_sizes_of_their_own_are_cropped_by_tasks(natural: DataConfig) 
     assert evaluated_as(whole, CROPS).image_size == 16
     assert evaluated_as(whole, VIEWS).image_size is None
     pipeline = ViewPipeline(CROPS, normalization(whole, encoded), encoded.size)
-    alone = list(build_feed(encoded, pipeline, batch_size=4, seed=1, epochs=1, plain_views=1).epoch(0))
+    alone = list(build_feed(encoded, pipeline, Batching(4, seed=1, epochs=1, plain_views=1)).epoch(0))
     assert [tuple(view.shape) for view in alone[0].views] == [(4, 3, 16, 16)] * 3
     parts = [
-        list(build_feed(encoded, pipeline, batch_size=4, seed=1, epochs=1, rank=r, world_size=2).epoch(0))
+        list(build_feed(encoded, pipeline, Batching(4, seed=1, epochs=1, rank=r, world_size=2)).epoch(0))
         for r in (0, 1)
     ]
     for place, batch in enumerate(alone):
@@ -66,8 +67,7 @@ def test_tasks_cut_the_boxes_that_the_views_would(source: DataConfig) -> None:
     pipeline = ViewPipeline(only_crops, memory.statistics, memory.size)
     forced = replace(encoded, natural=True, size=(8, 8))
     one, other = (
-        next(build_feed(data, pipeline, batch_size=16, seed=0, epochs=1).epoch(0))
-        for data in (memory, forced)
+        next(build_feed(data, pipeline, Batching(16, seed=0, epochs=1)).epoch(0)) for data in (memory, forced)
     )
     std = torch.tensor(memory.statistics.std).view(1, 3, 1, 1)
     for a, b in zip(one.views, other.views, strict=True):

@@ -14,7 +14,8 @@ from torchvision.transforms.v2 import functional as reference
 from raysl.data import colour
 from raysl.data.config import CropConfig
 from raysl.data.draws import key, uniform
-from raysl.data.operations import crop_boxes, default_kernel, gaussian_blur, resized_crop, shift_pixels
+from raysl.data.operations import crop_boxes, default_kernel
+from raysl.data.resample import gaussian_blur, resized_crop, shift_pixels
 
 # Two float32 roundings of values up to 1 lie this far apart after a handful of operations.
 CLOSE = 3e-6
@@ -163,6 +164,11 @@ def test_crop_boxes_have_the_distribution_of_random_resized_crop() -> None:
     for ours, other in zip(boxes.T, theirs.T, strict=True):
         quantiles = np.linspace(0.05, 0.95, 10)
         assert np.abs(np.quantile(ours, quantiles) - np.quantile(other, quantiles)).max() <= 2
+
+
+def test_a_crop_has_a_pixel_at_least() -> None:
+    config = CropConfig(scale=(0.2, 1.0), ratio=(0.1, 0.2))
+    assert (crop_boxes(draws(5, 22), 1, 1, config) == [0, 0, 1, 1]).all()
 
 
 def test_crop_falls_back_to_the_largest_centred_box() -> None:

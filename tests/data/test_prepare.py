@@ -63,6 +63,7 @@ def test_a_prepared_folder_is_the_same_source(tmp_path: Path, photos: Path, make
     assert prepared.made == 5
     assert sorted(path.name for path in out.iterdir()) == [
         "manifest.json",
+        "recorded",
         "test-00000-of-00001.parquet",
         *(f"train-0000{n}-of-00004.parquet" for n in range(4)),
     ]

@@ -38,7 +38,7 @@ def made(folder: Path, out: Path, rows: int = 4) -> Prepared:
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir()}
+    return {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_killed_and_run_again_it_goes_on(tmp_path: Path, folder: Path, ray_cluster: ClusterInfo) -> None:

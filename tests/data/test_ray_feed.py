@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,9 @@ import ray
 import torch
 
 from raysl.cluster.connect import ClusterInfo
+from raysl.data.batches import Batching
 from raysl.data.config import DataConfig
-from raysl.data.crew import RayCrew, ThreadCrew, connected_crew
+from raysl.data.crew import CrewDied, RayCrew, ThreadCrew, connected_crew
 from raysl.data.encoded import Encoded
 from raysl.data.feeds import build_feed
 from raysl.data.indexing import index_training
@@ -53,7 +56,7 @@ def test_batches_are_those_of_the_memory_feed(images: DataConfig, read: Encoded)
     assert memory.statistics == read.statistics
     assert all(isinstance(block, ray.ObjectRef) for block in read.blocks)
     one, other = (
-        build_feed(data, views(read), batch_size=12, seed=1, epochs=3, plain_views=1)
+        build_feed(data, views(read), Batching(12, seed=1, epochs=3, plain_views=1))
         for data in (memory, read)
     )
     for epoch in (0, 1):
@@ -65,13 +68,13 @@ def test_batches_are_those_of_the_memory_feed(images: DataConfig, read: Encoded)
 def batches_there(shared: list[Encoded]) -> list[list[torch.Tensor]]:
     """Train, in another process, on images whose blocks this one holds."""
     (data,) = shared
-    feed = build_feed(data, views(data), batch_size=24, seed=1, epochs=1)
+    feed = build_feed(data, views(data), Batching(24, seed=1, epochs=1))
     return [batch.views for batch in feed.epoch(0)]
 
 
 def test_a_worker_elsewhere_is_given_the_blocks_and_not_a_copy(read: Encoded) -> None:
     """Two of them take every CPU that Ray counts, and still get their images."""
-    here = [batch.views for batch in build_feed(read, views(read), batch_size=24, seed=1, epochs=1).epoch(0)]
+    here = [batch.views for batch in build_feed(read, views(read), Batching(24, seed=1, epochs=1)).epoch(0)]
     for there in ray.get([batches_there.remote([read]), batches_there.remote([read])]):
         for mine, other in zip(here, there, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(mine, other, strict=True))
@@ -93,7 +96,7 @@ def test_decoded_images_leave_the_store(images: DataConfig, read: Encoded) -> No
             time.sleep(0.05)
 
     before, batch_bytes = kept(), 24 * 3 * 64 * 64
-    feed = build_feed(large, views(large), batch_size=24, seed=1, epochs=2)
+    feed = build_feed(large, views(large), Batching(24, seed=1, epochs=2))
     batches = feed.epoch(0)
     next(batches)
     wait_until(lambda: kept() - before >= 2 * batch_bytes)
@@ -105,8 +108,28 @@ def test_tasks_run_where_their_labels_are(images: DataConfig, read: Encoded) -> 
     (node,) = ray.nodes()
     here = RayCrew({"ray.io/node-id": node["Labels"]["ray.io/node-id"]})
     assert np.array_equal(index_training(images, here)[0].ids, read.ids)
-    with pytest.raises(InputError, match=r"data.decode_labels: no node of the cluster has role=cpu"):
-        RayCrew({"role": "cpu"})
+    for selector in ("cpu", "in(cpu, big)"):
+        with pytest.raises(InputError, match=r"data.decode_labels: no node of the cluster has role="):
+            RayCrew({"role": selector})
+    for selector in ("!gpu", "!in(gpu, tpu)"):
+        assert len(index_training(images, RayCrew({"role": selector}))[0]) == len(read)
+
+
+def die(sources: list[str]) -> int:
+    """Kill the process that does it; once only where a file is given."""
+    if not sources or not Path(sources[0]).exists():
+        for path in sources:
+            Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 7
+
+
+def test_what_a_process_died_of_is_tried_again_and_then_told(read: Encoded, tmp_path: Path) -> None:
+    crew = read.crew
+    assert crew.result(crew.submit(die, [str(tmp_path / "died")])) == 7
+    with pytest.raises(CrewDied, match=r"^a process that reads images died 3 times at the same work: .*$"):
+        crew.result(crew.submit(die, []))
+    assert crew.result(crew.submit(die, [str(tmp_path)])) == 7
 
 
 def test_threads_where_no_ray_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,7 +310,7 @@ def test_unreadable_image_is_named(
     images = encoded(12)
     images[9] = broken if isinstance(broken, bytes) else images[9][:60]
     path = write_parquet(tmp_path / "set.parquet", images, [0] * 12)
-    with pytest.raises(InputError, match=r"set\.parquet row 9 is not a readable image.*repair"):
+    with pytest.raises(InputError, match=r"1 of 12 images cannot be read.*set\.parquet row 9 \(.*repair"):
         load_training(DataConfig(source=str(path)))
 
 

@@ -217,11 +217,22 @@ def test_stored_images_of_another_shape_are_brought_to_size(make_decoded: MakeDe
             "images of 12 pixels; at most 23",
         ),
         ({"evaluation": {"resize": 8, "crop": 10}}, "set resize >= crop"),
+        ({"shift": {"pixels": 12}}, "no pixel of views of 12 pixels; at most 11"),
+        (
+            {"order": ["shift", "crop"], "shift": {"pixels": 20}, "crop": {}, "size": 40},
+            "images of 12.*most 11",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(make_decoded: MakeDecoded, config: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         make(make_decoded(2), config)
+
+
+def test_a_blur_of_a_single_pixel_is_refused() -> None:
+    config = ViewsConfig.model_validate({"blur": {}})
+    with pytest.raises(InputError, match=r"views of 1 pixel; set views\.blur: null"):
+        ViewPipeline(config, RGB, (1, 9))
 
 
 def test_a_blur_before_the_crop_meets_whole_images(make_decoded: MakeDecoded) -> None:

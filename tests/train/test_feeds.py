@@ -73,8 +73,8 @@ def test_workers_that_take_every_cpu_get_their_images(
 
 def test_a_dry_run_starts_no_ray(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raysl.data.feeds.connected_crew", lambda labels: ThreadCrew())
-    monkeypatch.setattr("raysl.api.connect", None)
-    plan = api.plan_pretrain(run_config(source, "data.feed=ray"), runs=tmp_path)
+    monkeypatch.setattr("raysl.api.runs.connect", None)
+    plan = api.plan_pretrain([run_config(source, "data.feed=ray")], api.Job(runs=tmp_path))
     assert plan["where"].startswith("Ray: would start a private one here")
     assert plan["data"]["train_images"] == 144
     assert not list(tmp_path.iterdir())

@@ -22,9 +22,9 @@ class Entry:
     Attributes:
         name: what to write as `data.source`, or as the source of `raysl data prepare`.
         title: its full name.
-        splits: images of each split; None where that depends on which classes are taken.
+        splits: images of each split; None where nobody has counted them.
         classes: number of classes.
-        size: size of its images in pixels.
+        size: of its images, to be read before `pixels`.
         mean: customary mean of each channel, scale 0-1, or None.
         std: customary standard deviation of each channel, or None.
         licence: what is known of its terms; not legal advice.
@@ -76,16 +76,17 @@ _IMAGENET = "ImageNet's terms of access: non-commercial research and education"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CIFAR100_MEAN, _CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 _TORCHVISION = "torchvision downloads it: --download; or --from a folder that holds {}"
+_NATURAL = "of many sizes, about 500x375"
 _OF_IMAGENET = "--from a folder of ImageNet-1k: train/ and val/ with a folder for each class"
 
 
-def _imagenet_part(name: str, classes: int, note: str) -> Entry:
+def _imagenet_part(name: str, classes: int, train: int | None, note: str) -> Entry:
     return Entry(
         name,
         f"ImageNet-{classes}",
-        {"train": None, "val": 50 * classes},
+        {"train": train, "val": 50 * classes},
         classes,
-        "natural, about 500x375",
+        _NATURAL,
         _IMAGENET,
         _OF_IMAGENET,
         "folder",
@@ -102,7 +103,7 @@ ENTRIES = (
         "Handwritten digits of scikit-learn",
         {"train": 1438, "test": 359},
         10,
-        "8x8, grey",
+        "8x8 grey",
         "CC BY 4.0 (UCI Machine Learning Repository)",
         "comes with scikit-learn: nothing to prepare",
         "digits",
@@ -178,22 +179,22 @@ ENTRIES = (
         "ImageNet-1k (ILSVRC 2012)",
         {"train": 1_281_167, "val": 50_000},
         1000,
-        "natural, about 500x375",
+        _NATURAL,
         _IMAGENET,
         "image-net.org, after registration; --from its folder: train/ and val/, a folder for each class",
         "folder",
         _IMAGENET_MEAN,
         _IMAGENET_STD,
     ),
-    _imagenet_part("imagenet100", 100, "classes of Tian et al., arXiv 1906.05849 (CMC)"),
-    _imagenet_part("imagenet50", 50, "classes of Van Gansbeke et al., arXiv 2005.12320 (SCAN)"),
-    _imagenet_part("imagenet200", 200, "classes of Van Gansbeke et al., arXiv 2005.12320 (SCAN)"),
+    _imagenet_part("imagenet100", 100, 126_689, "classes of Tian et al., arXiv 1906.05849 (CMC)"),
+    _imagenet_part("imagenet50", 50, None, "classes of Van Gansbeke et al., arXiv 2005.12320 (SCAN)"),
+    _imagenet_part("imagenet200", 200, None, "classes of Van Gansbeke et al., arXiv 2005.12320 (SCAN)"),
     Entry(
         "imagenette",
         "Imagenette 2, ten easy classes of ImageNet",
         {"train": 9469, "val": 3925},
         10,
-        "natural",
+        _NATURAL,
         "Apache-2.0 for the selection (fast.ai); the images have ImageNet's terms",
         _TORCHVISION.format("imagenette2/"),
         "imagenette",
@@ -206,7 +207,7 @@ ENTRIES = (
         "Pascal VOC 2007, classification",
         {"train": 5011, "test": 4952},
         20,
-        "natural, about 500x375",
+        _NATURAL,
         "Flickr's terms of use, for the photographs",
         _TORCHVISION.format("VOCdevkit/VOC2007/ (trainval and test unpacked into one)"),
         "voc",

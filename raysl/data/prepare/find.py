@@ -10,10 +10,11 @@ import numpy as np
 from raysl.data.catalog import CATALOG, nearest_name
 from raysl.data.catalog.entries import read_classes
 from raysl.data.config import DataConfig
-from raysl.data.layout import Files, splits_of
+from raysl.data.layout import Files, one_file, splits_of
+from raysl.data.location import Location
 from raysl.data.prepare import releases
 from raysl.data.prepare.origins import FileOrigin, ParquetOrigin, SplitOrigin
-from raysl.data.readers import numbered, open_parquet, open_source
+from raysl.data.readers import ParquetSource, numbered, open_source
 from raysl.errors import InputError
 
 Splits = dict[str, SplitOrigin]
@@ -22,7 +23,7 @@ Splits = dict[str, SplitOrigin]
 def find_splits(
     source: str,
     *,
-    place: Path | None = None,
+    place: str | Path | None = None,
     downloads: Path | None = None,
     image_column: str = "image",
     label_column: str = "label",
@@ -30,8 +31,8 @@ def find_splits(
     """Return the splits of a source.
 
     Args:
-        source: a path, or a name of the catalog.
-        place: folder that holds the release, of a source that is a name.
+        source: a path or URI, or a name of the catalog.
+        place: folder or URI that holds the release, of a source that is a name.
         downloads: folder to download the release to, if it may be downloaded.
         image_column: Parquet column of images.
         label_column: Parquet column of labels.
@@ -39,50 +40,44 @@ def find_splits(
     Raises:
         InputError: nothing usable is there; the message says what to do.
     """
-    path, entry = Path(source).expanduser(), CATALOG.get(source)
+    entry = CATALOG.get(source)
     if entry is None:
         if place is not None or downloads is not None:
             raise InputError(
                 f"{source} is no name of raysl data list{nearest_name(source)}; "
                 "--from and --download are for those"
             )
-        return _of_path(path, image_column, label_column)
+        return _of_path(Location.of(source), image_column, label_column)
     if entry.release == "digits":
         return releases.digits()
     if downloads is not None:
         if not entry.download:
             raise InputError(f"{source}: torchvision cannot download it; {entry.get}")
         place = downloads if place is None else place
-        releases.download(entry, place)
+        releases.download(entry, releases.here(Location.of(place)))
     if place is None:
         raise InputError(f"{source}: where is it? {entry.get}")
-    if not place.exists():
-        raise InputError(f"--from {place}: does not exist; {entry.get}")
-    splits = releases.read(entry, place)
+    folder = Location.of(place)
+    if not folder.exists():
+        raise InputError(f"--from {folder}: does not exist; {entry.get}")
+    splits = releases.read(entry, folder)
     if splits is None:
-        splits = _of_path(place, image_column, label_column)
+        splits = _of_path(folder, image_column, label_column)
     classes = entry.class_names()
     return splits if classes is None else of_classes(splits, classes, source)
 
 
-def _of_path(path: Path, image_column: str, label_column: str) -> Splits:
+def _of_path(path: Location, image_column: str, label_column: str) -> Splits:
     if not path.exists():
         raise InputError(
             f"{path} does not exist: give a Parquet file, a folder of images or Parquet files, or a name of "
-            f"raysl data list{nearest_name(str(path))}"
+            f"raysl data list{nearest_name(path.path)}"
         )
     path = path.absolute()
     known = releases.recognised(path)
     if known is not None:
         return known
-    if path.is_file():
-        if path.suffix.lower() != ".parquet":
-            raise InputError(
-                f"{path} is not a Parquet file: give one, or a folder of images or Parquet files"
-            )
-        files = {"train": Files(path, (path,), parquet=True)}
-    else:
-        files = splits_of(path)
+    files = {"train": one_file(path)} if path.is_file() else splits_of(path)
     config = DataConfig(
         source=str(path),
         image_column=image_column,
@@ -97,15 +92,16 @@ def _of_path(path: Path, image_column: str, label_column: str) -> Splits:
     return splits
 
 
-def _split(root: Path, files: Files, config: DataConfig, known: tuple[str, ...]) -> SplitOrigin:
+def _split(root: Location, files: Files, config: DataConfig, known: tuple[str, ...]) -> SplitOrigin:
     """Return the origin of some files; `known` class names keep their numbers."""
     source = open_source(files, config)
     column = source.labels()
     labels, names = numbered(column, known)
-    if not files.parquet:
-        paths = tuple(path.relative_to(root).as_posix() for path in files.paths)
-        return SplitOrigin(FileOrigin(root, paths), labels, names)
-    counts = tuple(open_parquet(path).metadata.num_rows for path in files.paths)
+    if not isinstance(source, ParquetSource):
+        paths = tuple(path.below(root) for path in files.paths)
+        sizes = np.array([path.size or 0 for path in files.paths], np.int64)
+        return SplitOrigin(FileOrigin(root, paths, sizes), labels, names)
+    counts = tuple(metadata.num_rows for metadata in source.metadata())
     leave = () if config.label_column is None else (config.label_column,)
     rows = np.arange(sum(counts), dtype=np.int64)
     return SplitOrigin(

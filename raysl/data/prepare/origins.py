@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysl.data.draws import key, permutation
+from raysl.data.location import Location, concurrently
+from raysl.data.readers import open_parquet, reading
 
 Rows = NDArray[np.int64]
 _DEAL = 0xDEA1
@@ -80,10 +81,11 @@ class Origin(ABC):
 
 @dataclass(frozen=True)
 class FileOrigin(Origin):
-    """Image files below a folder."""
+    """Image files below a folder; `sizes` are the bytes of each."""
 
-    root: Path
+    root: Location
     names: tuple[str, ...]
+    sizes: Rows
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -91,7 +93,7 @@ class FileOrigin(Origin):
 
     def size(self) -> int:
         """Return the bytes of all files."""
-        return sum((self.root / name).stat().st_size for name in self.names)
+        return int(self.sizes.sum())
 
     def mark(self, size: int) -> str:
         """Return a text that changes with the names of the files and the sum of their sizes."""
@@ -99,15 +101,12 @@ class FileOrigin(Origin):
 
     def take(self, rows: Rows) -> FileOrigin:
         """Return the origin of some of the files."""
-        return replace(self, names=tuple(self.names[row] for row in rows))
+        return replace(self, names=tuple(self.names[row] for row in rows), sizes=self.sizes[rows])
 
     def read(self) -> Iterator[Item]:
         """Yield the files in order."""
-        for name in self.names:
-            try:
-                yield Item((self.root / name).read_bytes(), name)
-            except OSError as error:
-                yield Item(b"", name, error=f"not read: {error.strerror}")
+        files = [self.root / name for name in self.names]
+        return concurrently(_item_of_file, zip(files, self.names, strict=True), bool(self.root.uri))
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,8 @@ class BinaryOrigin(Origin):
 class ParquetOrigin(Origin):
     """Rows of Parquet files; `counts` are the rows of each file."""
 
-    root: Path
-    files: tuple[Path, ...]
+    root: Location
+    files: tuple[Location, ...]
     counts: tuple[int, ...]
     image: str
     leave: tuple[str, ...]
@@ -182,7 +181,7 @@ class ParquetOrigin(Origin):
 
     def size(self) -> int:
         """Return the bytes of the files, in proportion to the rows that are taken."""
-        total = sum(file.stat().st_size for file in self.files)
+        total = sum(file.size or 0 for file in self.files)
         return round(total * len(self.rows) / max(1, sum(self.counts)))
 
     def mark(self, size: int) -> str:
@@ -196,7 +195,7 @@ class ParquetOrigin(Origin):
 
     def columns(self) -> pa.Schema:
         """Return the columns beside the image and the label."""
-        schema = pq.read_schema(self.files[0])
+        schema = open_parquet(self.files[0]).schema_arrow
         return pa.schema([f for f in schema if f.name not in (self.image, *self.leave)])
 
     def read(self) -> Iterator[Item]:
@@ -209,14 +208,15 @@ class ParquetOrigin(Origin):
             if len(wanted):
                 yield from self._of_file(file, wanted, kept)
 
-    def _of_file(self, file: Path, wanted: Rows, kept: list[str]) -> Iterator[Item]:
-        reader, start = pq.ParquetFile(file), 0
-        name = file.name if file == self.root else str(file.relative_to(self.root))
+    def _of_file(self, file: Location, wanted: Rows, kept: list[str]) -> Iterator[Item]:
+        reader, start = open_parquet(file), 0
+        name = file.name if file == self.root else file.below(self.root)
         for group in range(reader.num_row_groups):
             rows = reader.metadata.row_group(group).num_rows
             inside = wanted[(wanted >= start) & (wanted < start + rows)]
             if len(inside):
-                table = reader.read_row_group(group, [self.image, *kept]).take(pa.array(inside - start))
+                with reading(file):
+                    table = reader.read_row_group(group, [self.image, *kept]).take(pa.array(inside - start))
                 for row, values in zip(inside, table.to_pylist(), strict=True):
                     yield _item(values, self.image, kept, f"{name} row {row}")
             start += rows
@@ -225,6 +225,15 @@ class ParquetOrigin(Origin):
 def hash_of(rows: Rows) -> str:
     """Return a short text that differs for other rows."""
     return hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
+
+
+def _item_of_file(place: tuple[Location, str]) -> Item:
+    """Read an image; a file of another machine that is refused is not called a bad image."""
+    file, name = place
+    try:
+        return Item(file.read_bytes(), name)
+    except OSError as error:
+        return Item(b"", name, error=f"not read: {error.strerror}")
 
 
 def _item(values: dict[str, Any], image: str, kept: Sequence[str], place: str) -> Item:

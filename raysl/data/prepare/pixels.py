@@ -59,12 +59,14 @@ class Kept:
         encoded: its file's bytes, those it came with unless `resized`.
         traits: what decoding converts, see `decode.read_image`.
         resized: whether its size was changed.
+        size: width and height of the stored image.
         histogram: (3, 256) how often each value is in each channel of the stored image, as RGB.
     """
 
     encoded: bytes
     traits: frozenset[str]
     resized: bool
+    size: tuple[int, int]
     histogram: NDArray[np.int64]
 
 
@@ -85,7 +87,7 @@ def keep(item: Item, shape: Shape, treatment: Treatment) -> Kept:
         encoded = _jpeg(stored, treatment.quality)
         stored = read_image(encoded, 3)
     histogram = np.array(stored.histogram(), np.int64).reshape(3, 256)
-    return Kept(encoded, frozenset(traits), resized, histogram)
+    return Kept(encoded, frozenset(traits), resized, stored.size, histogram)
 
 
 def _fitted(image: Image.Image, shape: Shape, treatment: Treatment) -> Image.Image:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from raysl.data.layout import MANIFEST, REJECTED, UNFINISHED
+from raysl.data.location import Location
 from raysl.data.prepare.manifest import FORMAT, Prepared, manifest_of, rejected_file
 from raysl.data.prepare.origins import SplitOrigin
 from raysl.data.prepare.pixels import Treatment
 from raysl.data.prepare.progress import PrepareProgress
+from raysl.data.prepare.recorded import FOLDER
 from raysl.data.prepare.shards import Job, Record, make_shard
 from raysl.data.prepare.store import Store
 from raysl.errors import InputError, RayslError
@@ -101,10 +103,10 @@ def prepare(
     names = {name: split.names for name, split in splits.items()}
     if any(record.rejected for record in records):
         store.write(REJECTED, rejected_file(records))
-    manifest = manifest_of(source, plan, names, records)
+    manifest = manifest_of(str(Location.of(source)), plan, names, records)
     store.write_json(MANIFEST, manifest)
     store.remove(UNFINISHED)
-    return Prepared(store.place, manifest, made)
+    return Prepared(store.path(), manifest, made)
 
 
 def _labelled(name: str, split: SplitOrigin, splits: Mapping[str, SplitOrigin]) -> SplitOrigin:
@@ -157,6 +159,7 @@ def _claimed(store: Store, plan: Mapping[str, Any]) -> dict[str, Any] | None:
             "it, or give a new folder"
         )
     store.make(UNFINISHED)
+    store.make(FOLDER)
     store.write_json(_PLAN, plan)
     return manifest
 

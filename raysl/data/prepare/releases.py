@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from raysl.data.catalog import CATALOG, Entry
 from raysl.data.digits import load_digits
+from raysl.data.location import Location
 from raysl.data.prepare.origins import ArrayOrigin, BinaryOrigin, FileOrigin, Rows, SplitOrigin
 from raysl.errors import InputError, RayslError
 
@@ -70,25 +71,44 @@ def download(entry: Entry, place: Path) -> None:
         ) from error
 
 
-def read(entry: Entry, place: Path) -> Splits | None:
+def here(place: Location) -> Path:
+    """Return the path of a folder on this machine, which is where releases are read as they are published.
+
+    Raises:
+        InputError: it is on another one.
+    """
+    if place.uri:
+        raise InputError(f"{place}: a release as it is published is read on this machine only: copy it here")
+    return Path(place.path)
+
+
+def read(entry: Entry, place: Location) -> Splits | None:
     """Return the splits of a release in a folder, or None where its layout is nothing special.
 
     Raises:
         InputError: the folder does not hold it.
     """
     if entry.release == "cifar":
-        return _cifar(entry.name, place)
+        return _cifar(entry.name, here(place))
     found = {"stl10": _stl10, "tiny-imagenet": _tiny_imagenet, "voc": _voc}.get(entry.release)
     if found is not None:
-        splits = found(place)
+        splits = found(here(place))
         if splits is None:
             raise InputError(f"{place} does not hold {entry.title} as it is published; {entry.get}")
         return splits
     return None
 
 
-def recognised(path: Path) -> Splits | None:
-    """Return the splits of a folder that holds a release with a layout of its own, else None."""
+def recognised(place: Location) -> Splits | None:
+    """Return the splits of a folder that holds a release with a layout of its own, else None.
+
+    Raises:
+        InputError: it holds one and is on another machine.
+    """
+    marks = (*_CIFAR_FOLDERS.values(), _STL, "train_X.bin", str(_TINY_MARK), str(_VOC_MARK))
+    if place.uri and not any((place / mark).exists() for mark in marks):
+        return None
+    path = here(place)
     for name in ("cifar10", "cifar100"):
         if path.name == _CIFAR_FOLDERS[name] or (path / _CIFAR_FOLDERS[name]).is_dir():
             return _cifar(name, path)
@@ -171,7 +191,7 @@ def _tiny_imagenet(place: Path) -> Splits | None:
         ("val", [f"val/images/{file}" for file, _ in rows], [label for _, label in rows]),
     ):
         labels = np.array([index[label] for label in of], np.int64)
-        splits[split] = SplitOrigin(FileOrigin(root.absolute(), tuple(files)), labels, names)
+        splits[split] = SplitOrigin(_origin(root, files), labels, names)
     return splits
 
 
@@ -194,9 +214,16 @@ def _voc(place: Path) -> Splits | None:
             raise InputError(f"{lists} has no class lists such as aeroplane_{published}.txt")
         shows = [_shown(files[name]) for name in names]
         labels = [[number for number, shown in enumerate(shows) if image in shown] for image in images]
-        origin = FileOrigin(root.absolute(), tuple(f"JPEGImages/{image}.jpg" for image in images))
+        origin = _origin(root, [f"JPEGImages/{image}.jpg" for image in images])
         splits[split] = SplitOrigin(origin, labels, names)
     return splits
+
+
+def _origin(root: Path, names: Sequence[str]) -> FileOrigin:
+    """Return files that a release lists; one that is missing has no size, and is rejected when it is read."""
+    files = [root / name for name in names]
+    sizes = np.array([file.stat().st_size if file.exists() else 0 for file in files], np.int64)
+    return FileOrigin(Location.of(root).absolute(), tuple(names), sizes)
 
 
 def _shown(file: Path) -> set[str]:

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysl.data.decode import why_unreadable
+from raysl.data.decoded import content_id
 from raysl.data.layout import UNFINISHED
 from raysl.data.prepare.origins import SplitOrigin
 from raysl.data.prepare.pixels import Shape, Treatment, keep
+from raysl.data.prepare.recorded import Facts, decoder, footer_of, packed, record_of
 from raysl.data.prepare.store import Store
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -39,6 +41,9 @@ class Record:
         converted: how many images decoding converts, by what.
         resized: how many images had their size changed.
         rejected: the images left out: path, label and reason of each.
+        footer: checksum of the file's footer.
+        recorded: checksum of what is recorded of its images, see `recorded`.
+        decoder: what decoded them.
     """
 
     name: str
@@ -53,6 +58,9 @@ class Record:
     converted: dict[str, int] = field(default_factory=dict)
     resized: int = 0
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    footer: str = ""
+    recorded: str = ""
+    decoder: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -85,12 +93,14 @@ class Job:
 
 
 def make_shard(job: Job) -> tuple[Record, bool]:
-    """Make a shard, unless its file is there and has the recorded checksum.
+    """Make a shard and the record of its images, unless both are there and have their checksums.
 
     Returns:
         Its record, and whether it was made.
     """
-    if job.known is not None and job.store.sha256(job.name) == job.known.sha256:
+    facts = record_of(job.name)
+    wanted = None if job.known is None else (job.known.sha256, job.known.recorded)
+    if job.known is not None and (job.store.sha256(job.name), job.store.sha256(facts)) == wanted:
         return job.known, False
     seen = _Seen()
     schema = schema_of(job.images)
@@ -102,7 +112,7 @@ def make_shard(job: Job) -> tuple[Record, bool]:
         for rows in _grouped(list(_rows(job, seen)), job.group_rows):
             writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=len(rows))
             groups.append(len(rows))
-    data = sink.getvalue()
+    data, recorded = sink.getvalue(), packed(seen.facts)
     record = Record(
         job.name,
         job.split,
@@ -116,7 +126,11 @@ def make_shard(job: Job) -> tuple[Record, bool]:
         dict(sorted(seen.converted.items())),
         seen.resized,
         seen.rejected,
+        footer_of(memoryview(data)),
+        hashlib.sha256(recorded).hexdigest(),
+        decoder(),
     )
+    job.store.write(facts, recorded)
     job.store.write(job.name, data)
     job.store.write_json(f"{UNFINISHED}/{job.name}.json", record.to_dict())
     return record, True
@@ -146,6 +160,7 @@ class _Seen:
         self.sums, self.squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
         self.converted: Counter[str] = Counter()
         self.rejected: list[dict[str, Any]] = []
+        self.facts: list[Facts] = []
 
 
 def _rows(job: Job, seen: _Seen) -> Iterator[dict[str, Any]]:
@@ -162,8 +177,11 @@ def _rows(job: Job, seen: _Seen) -> Iterator[dict[str, Any]]:
             seen.rejected.append({"split": job.split, "path": item.path, "label": shown, "reason": reason})
             continue
         seen.pixels += int(kept.histogram[0].sum())
-        seen.sums += kept.histogram @ values
-        seen.squares += kept.histogram @ values**2
+        first, second = kept.histogram @ values, kept.histogram @ values**2
+        seen.sums += first
+        seen.squares += second
+        width, height = kept.size
+        seen.facts.append(Facts(content_id(kept.encoded), height, width, first, second))
         seen.converted.update(kept.traits)
         seen.resized += kept.resized
         labelled = {} if shown is None else {"labels" if isinstance(shown, list) else "label": shown}
