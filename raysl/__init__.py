@@ -1,7 +1,7 @@
 """raysl: hyperparameter search and scaling for self-supervised image pretraining, on Ray.
 
-Four functions do what the commands do: `pretrain`, `sweep`, `evaluate` and `load_backbone`. They are imported
-on first use, so `import raysl` costs nothing.
+`pretrain`, `sweep`, `evaluate` and `load_backbone` are the functions of most scripts; `raysl.api` has one for
+every command. They are imported on first use, so `import raysl` costs nothing.
 """
 
 from __future__ import annotations

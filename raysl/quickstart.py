@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysl import api
+from raysl.api.job import directory
 from raysl.cluster.address import resolve
 from raysl.cluster.connect import connect
 from raysl.config import load
@@ -89,10 +90,10 @@ class QuickstartResult:
 def quickstart(
     overrides: Sequence[str] = (),
     *,
-    name: str = "quickstart",
+    name: str | None = None,
     runs: str | Path = "runs",
     cluster: str = "auto",
-    say: Callable[[str], None] = api.silent,
+    say: api.Say = api.silent,
 ) -> QuickstartResult:
     """Sweep Matrix-SSL on digits, pretrain the winner on two workers, judge it beside two baselines.
 
@@ -100,14 +101,15 @@ def quickstart(
 
     Args:
         overrides: `key=value` overrides of the sweep.
-        name: the sweep is `<name>-sweep` and the winner `<name>-winner` below `runs`.
+        name: the sweep is `<name>-sweep` and the winner `<name>-winner` below `runs`; by default,
+            `quickstart-sweep` and so on.
         runs: folder of run directories.
         cluster: as `--cluster`.
         say: told the lines for people.
     """
     from raysl.train.config import RunConfig
     from raysl.train.pretrain import prepare, pretrain
-    from raysl.tune.space import load_space
+    from raysl.tune.space_file import load_space
     from raysl.tune.sweep import sweep
 
     # Ray only counts CPUs, so that two workers can share one where there is no second.
@@ -115,13 +117,12 @@ def quickstart(
     with connect(cluster, cpus=cpus) as ray:
         say(ray.describe())
         say("\n[1/3] searching mu, gamma and the learning rate of Matrix-SSL on digits, with early stopping")
-        root = Path(runs)
         space = load_space(_SPACE, [*_SWEEP, *overrides])
-        found = sweep(space, root / f"{name}-sweep", say=say)
+        found = sweep(space, _place(runs, name, "sweep"), say=say)
         say(found.describe().rpartition("\n")[0])
         say(f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} Ray Train workers")
         winner = load(RunConfig, [found.best_config], _WINNER)
-        run = pretrain(prepare(winner), root / f"{name}-winner", say=say).run
+        run = pretrain(prepare(winner), _place(runs, name, "winner"), say=say).run
     say("\n[3/3] judging it on the test split, beside the same encoder untrained and raw pixels")
     return QuickstartResult(
         found,
@@ -131,22 +132,19 @@ def quickstart(
     )
 
 
-def plan_quickstart(
-    overrides: Sequence[str] = (),
-    *,
-    name: str = "quickstart",
-    runs: str | Path = "runs",
-    cluster: str = "auto",
-) -> dict[str, Any]:
+def plan_quickstart(job: api.Job) -> dict[str, Any]:
     """Check what `quickstart` would check and return its plan; nothing is started or written."""
-    plan = api.plan_sweep(
-        _SPACE, overrides=[*_SWEEP, *overrides], name=f"{name}-sweep", runs=runs, cluster=cluster
-    )
+    sweep, winner = (_place(job.runs, job.name, part) for part in ("sweep", "winner"))
+    asked = replace(job, overrides=[*_SWEEP, *job.overrides], name=sweep.name, say=api.silent)
+    plan = api.plan_sweep(_SPACE, asked)
     lines = [
         plan["where"],
         *plan["lines"],
-        f"then would pretrain the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} workers into "
-        f"{Path(runs) / f'{name}-winner'}",
+        f"then would pretrain the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} workers into {winner}",
         "then would judge it by few-label k-NN and a linear probe, beside raw pixels and the untrained one",
     ]
     return {"sweep": plan, "winner_epochs": _WINNER_EPOCHS, "workers": _WORKERS, "lines": lines}
+
+
+def _place(runs: str | Path, name: str | None, part: str) -> Path:
+    return directory(runs, f"{name or 'quickstart'}-{part}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from raysl.cli.options import add_common, emit
@@ -23,12 +22,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from raysl.report.compare import compare
-    from raysl.report.curves import draw_curves
+    from raysl import api
 
-    comparison = compare(args.run)
-    picture = draw_curves(comparison, Path(args.output))
-    emit(
-        args, {**comparison.to_dict(), "picture": str(picture)}, f"{comparison.to_text()}\ncurves: {picture}"
-    )
+    comparison = api.compare(args.run, args.output)
+    values = {**comparison.to_dict(), "picture": args.output}
+    emit(args, values, f"{comparison.to_text()}\ncurves: {args.output}")
     return 0

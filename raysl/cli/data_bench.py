@@ -8,9 +8,6 @@ from typing import Any
 from raysl.cli.options import add_common, emit, sayer, words
 from raysl.errors import InputError
 
-# What is measured without --recipe, and up to which side of an image.
-_DEFAULTS = ((16, "digits/simclr"), (96, "cifar10/w_mse"), (None, "imagenet/mec"))
-
 
 def add_parser(commands: Any) -> None:
     """Add the subcommand to the parser of `raysl data`."""
@@ -22,7 +19,12 @@ def add_parser(commands: Any) -> None:
         epilog="example: raysl data bench data/imagenet --recipe imagenet/mec --gpu-rate 2500",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="+", metavar="SOURCE|key=value", help="images, and overrides")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="SOURCE|key=value",
+        help="images as data.source, and overrides of the recipe",
+    )
     parser.add_argument(
         "--recipe", metavar="RECIPE|FILE", help="whose views (default: one for images of such a size)"
     )
@@ -39,41 +41,19 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from raysl.cluster.connect import connect
-    from raysl.config import load
-    from raysl.data.measure import measure_source
-    from raysl.machine import allocation
-    from raysl.train.config import RunConfig
+    from raysl import api
 
     sources, overrides = words(args)
     if len(sources) != 1:
         raise InputError(f"raysl data bench takes one source of images, not {len(sources)}")
-    for option, value in (("--seconds", args.seconds), ("--gpu-rate", args.gpu_rate)):
-        if not value > 0:
-            raise InputError(f"{option} {value:g}: expected a number above 0")
-    overrides = [f"data.source={sources[0]}", *overrides]
-    recipe = args.recipe or _default_recipe(overrides)
-    config = load(RunConfig, [recipe], overrides)
-    say = sayer(args)
-    with connect(args.cluster, dashboard=False) as ray:
-        say(ray.describe())
-        measured = measure_source(
-            config.data,
-            config.views,
-            recipe=recipe,
-            cores=allocation().cpus,
-            seconds=args.seconds,
-            gpu_rate=args.gpu_rate,
-        )
+    measured = api.data_bench(
+        sources[0],
+        args.recipe,
+        overrides=overrides,
+        seconds=args.seconds,
+        gpu_rate=args.gpu_rate,
+        cluster=args.cluster,
+        say=sayer(args),
+    )
     emit(args, measured.to_dict(), measured.describe())
     return 0
-
-
-def _default_recipe(overrides: list[str]) -> str:
-    from raysl.config import load
-    from raysl.data.sample import sample_pictures
-    from raysl.train.config import RunConfig
-
-    (picture,) = sample_pictures(load(RunConfig, ["digits/simclr"], overrides).data, 1)
-    side = min(picture.pixels.shape[1:])
-    return next(name for most, name in _DEFAULTS if most is None or side <= most)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from raysl.cli.options import add_common, emit
+
+if TYPE_CHECKING:
+    from raysl.data.catalog import Entry
 
 
 def add_parser(commands: Any) -> None:
@@ -21,21 +26,27 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from raysl.data.catalog import CATALOG
+    from raysl import api
 
-    lines = []
-    for entry in CATALOG.values():
-        lines.append(f"{entry.name}: {entry.title}")
-        lines.append(f"  {_splits(entry.splits)}; {entry.classes} classes; {entry.size} pixels")
-        if entry.mean is not None and entry.std is not None:
-            lines.append(f"  mean {list(entry.mean)}, std {list(entry.std)}")
-        lines += [f"  get it: {entry.get}", f"  terms: {entry.licence}"]
-        lines += [f"  note: {entry.note}"] if entry.note else []
-    emit(args, [entry.to_dict() for entry in CATALOG.values()], "\n".join(lines))
+    entries, width = api.data_list(), shutil.get_terminal_size().columns
+    lines = [line for entry in entries for line in _described(entry, max(width, 40))]
+    lines.append("next: raysl data prepare NAME data/NAME, then data.source=NAME")
+    emit(args, [entry.to_dict() for entry in entries], "\n".join(lines))
     return 0
 
 
-def _splits(splits: Mapping[str, int | None]) -> str:
-    return ", ".join(
-        f"{name} {images:,}" if images else f"{name} by class" for name, images in splits.items()
+def _described(entry: Entry, width: int) -> Iterator[str]:
+    splits = ", ".join(
+        f"{name} {'(those of its classes)' if images is None else f'{images:,}'}"
+        for name, images in entry.splits.items()
     )
+    facts = [f"{splits}; {entry.classes:,} classes; {entry.size} pixels"]
+    if entry.mean is not None and entry.std is not None:
+        facts.append(f"mean {list(entry.mean)}, std {list(entry.std)}")
+    facts += [f"get it: {entry.get}", f"terms: {entry.licence}"]
+    facts += [f"note: {entry.note}"] if entry.note else []
+    yield f"{entry.name}: {entry.title}"
+    for fact in facts:
+        yield from textwrap.wrap(
+            fact, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )

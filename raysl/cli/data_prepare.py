@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysl.cli.options import add_common, emit, sayer
 from raysl.errors import InputError
 
 if TYPE_CHECKING:
-    from raysl.data.prepare.find import Splits
     from raysl.data.prepare.pixels import Shape, Treatment
     from raysl.data.prepare.prepare import Limit, Request
 
@@ -33,7 +31,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="SOURCE", help="a path, or a name of raysl data list")
+    parser.add_argument("source", metavar="SOURCE", help="a path or URI, or a name of raysl data list")
     parser.add_argument("out", metavar="OUT", help="new folder or URI (s3://, gs://)")
     _add_origin(parser)
     _add_form(parser)
@@ -46,7 +44,7 @@ def add_parser(commands: Any) -> None:
 
 def _add_origin(parser: argparse.ArgumentParser) -> None:
     origin = parser.add_argument_group("what to take")
-    origin.add_argument("--from", dest="place", metavar="DIR", help="folder of a named set's release")
+    origin.add_argument("--from", dest="place", metavar="DIR", help="folder or URI of a named set's release")
     origin.add_argument(
         "--download",
         action="store_true",
@@ -87,51 +85,23 @@ def _add_form(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from raysl.cluster.connect import connect
-    from raysl.data.prepare.prepare import prepare
+    from raysl import api
 
-    say, request = sayer(args), _request(args)
-    splits = _splits(args)
-    with connect(args.cluster, dashboard=False) as info:
-        say(info.describe())
-        prepared = prepare(args.source, splits, args.out, request, say)
-    emit(args, prepared.to_dict(), prepared.to_text())
-    return 0
-
-
-def _splits(args: argparse.Namespace) -> Splits:
-    from raysl.data.prepare.find import classes_of_file, find_splits, of_classes
-
-    _refuse_inside(args)
-    beside = Path("downloads") if "://" in args.out else Path(args.out).expanduser().parent / "downloads"
-    splits = find_splits(
+    prepared = api.data_prepare(
         args.source,
-        place=None if args.place is None else Path(args.place).expanduser(),
-        downloads=beside if args.download else None,
+        args.out,
+        _request(args),
+        place=args.place,
+        download=args.download,
+        splits=args.split or (),
+        classes=args.classes,
         image_column=args.image_column,
         label_column=args.label_column,
+        cluster=args.cluster,
+        say=sayer(args),
     )
-    if args.split:
-        missing = [name for name in args.split if name not in splits]
-        if missing:
-            raise InputError(f"--split {missing[0]}: {args.source} has {', '.join(splits)}")
-        splits = {name: split for name, split in splits.items() if name in args.split}
-    if args.classes:
-        file = Path(args.classes).expanduser()
-        splits = of_classes(splits, classes_of_file(file), f"--classes {file}")
-    return splits
-
-
-def _refuse_inside(args: argparse.Namespace) -> None:
-    """Refuse to write into what is read: the next time, what was written would be read too."""
-    out = Path(args.out).expanduser().absolute()
-    for given in (args.source, args.place):
-        if (
-            given is not None
-            and "://" not in args.out
-            and out.is_relative_to(Path(given).expanduser().absolute())
-        ):
-            raise InputError(f"{args.out} lies in {given}: give a folder outside of it")
+    emit(args, prepared.to_dict(), prepared.to_text())
+    return 0
 
 
 def _request(args: argparse.Namespace) -> Request:

@@ -15,8 +15,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from raysl.report.runs import list_runs
+    from raysl import api
 
-    listing = list_runs(args.runs)
+    listing = api.ls(args.runs)
     emit(args, listing.to_dict(), listing.to_text())
     return 0

@@ -24,9 +24,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from raysl.templates import new_method
+    from raysl import api
 
-    written = new_method(args.name, args.to)
+    written = api.new_method(args.name, args.to)
     values = {"class": written.class_name, "files": [str(file) for file in written.files]}
     emit(args, values, written.describe())
     return 0

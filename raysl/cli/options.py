@@ -6,7 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from raysl.api import Job
 
 
 class Words(NamedTuple):
@@ -50,15 +53,29 @@ def _remember_options(parser: argparse.ArgumentParser) -> None:
 
 
 def words(args: argparse.Namespace) -> Words:
-    """Split the command's words into sources and `key=value` overrides."""
+    """Split the command's words into sources, which may be URIs with options, and `key=value` overrides."""
     given: list[str] = args.words
-    return Words([word for word in given if "=" not in word], [word for word in given if "=" in word])
+    overrides = [word for word in given if "=" in word and "://" not in word.partition("=")[0]]
+    return Words([word for word in given if word not in overrides], overrides)
+
+
+def job(args: argparse.Namespace) -> Job:
+    """Return what the options of `add_job` ask for."""
+    from raysl import api
+
+    return api.Job(words(args).overrides, args.name, args.runs, args.cluster, sayer(args))
 
 
 def sayer(args: argparse.Namespace) -> Callable[[str], None]:
     """Return the function that tells people something: to stderr when stdout is for JSON."""
     stream = sys.stderr if args.json else sys.stdout
     return lambda line: print(line, file=stream, flush=True)
+
+
+def emit_plan(args: argparse.Namespace, plan: dict[str, Any]) -> int:
+    """Print what `--dry-run` found, and return the exit code."""
+    emit(args, plan, "\n".join(plan["lines"]))
+    return 0
 
 
 def emit(args: argparse.Namespace, values: Any, text: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from raysl.cli.options import add_job, emit, sayer, words
+from raysl.cli.options import add_job, emit, emit_plan, job, words
 
 
 def add_parser(commands: Any) -> None:
@@ -27,17 +27,10 @@ def add_parser(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from raysl import api
 
-    sources, overrides = words(args)
-    say = sayer(args)
+    sources, asked = words(args).sources, job(args)
     if args.dry_run:
-        plan = api.plan_pretrain(
-            *sources, overrides=overrides, name=args.name, runs=args.runs, cluster=args.cluster, say=say
-        )
-        emit(args, plan, "\n".join(plan["lines"]))
-        return 0
-    result = api.pretrain(
-        *sources, overrides=overrides, name=args.name, runs=args.runs, cluster=args.cluster, say=say
-    )
+        return emit_plan(args, api.plan_pretrain(sources, asked))
+    result = api.pretrain(*sources, **vars(asked))
     text = f"{result.epochs} epochs done: {result.run}\nnext: raysl evaluate {result.run}"
     emit(args, asdict(result), text)
     return 0

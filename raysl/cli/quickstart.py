@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from raysl.cli.options import add_job, emit, sayer, words
+from raysl.cli.options import add_job, emit, emit_plan, job, words
 from raysl.errors import InputError
 
 
@@ -27,14 +27,11 @@ def add_parser(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from raysl.quickstart import plan_quickstart, quickstart
 
-    name = args.name or "quickstart"
-    sources, overrides = words(args)
+    sources, asked = words(args).sources, job(args)
     if sources:
         raise InputError(f"raysl quickstart takes key=value overrides only, not {sources[0]!r}")
     if args.dry_run:
-        plan = plan_quickstart(overrides, name=name, runs=args.runs, cluster=args.cluster)
-        emit(args, plan, "\n".join(plan["lines"]))
-        return 0
-    result = quickstart(overrides, name=name, runs=args.runs, cluster=args.cluster, say=sayer(args))
+        return emit_plan(args, plan_quickstart(asked))
+    result = quickstart(**vars(asked))
     emit(args, result.to_dict(), result.describe())
     return 0

@@ -18,8 +18,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from raysl.report.runs import show_run
+    from raysl import api
 
-    detail = show_run(args.run)
+    detail = api.show(args.run)
     emit(args, detail.to_dict(), detail.to_text())
     return 0

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from raysl.cli.options import add_job, emit, sayer, words
+from raysl.cli.options import add_job, emit, emit_plan, job, words
 from raysl.errors import InputError
 
 
@@ -29,18 +29,11 @@ def add_parser(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from raysl import api
 
-    sources, overrides = words(args)
+    sources, asked = words(args).sources, job(args)
     if len(sources) != 1:
         raise InputError("raysl sweep takes one search space: a name (raysl config list) or a YAML file")
-    say = sayer(args)
     if args.dry_run:
-        plan = api.plan_sweep(
-            sources[0], overrides=overrides, name=args.name, runs=args.runs, cluster=args.cluster, say=say
-        )
-        emit(args, plan, "\n".join(plan["lines"]))
-        return 0
-    result = api.sweep(
-        sources[0], overrides=overrides, name=args.name, runs=args.runs, cluster=args.cluster, say=say
-    )
+        return emit_plan(args, api.plan_sweep(sources[0], asked))
+    result = api.sweep(sources[0], **vars(asked))
     emit(args, asdict(result), result.describe())
     return 0

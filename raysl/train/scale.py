@@ -132,8 +132,9 @@ def _loss_batches(config: RunConfig, batch_size: int) -> tuple[int, int]:
 def _asked_for(config: RunConfig, request: ScaleRequest, lengths: Lengths) -> Iterator[Change]:
     batches = (config.train.batch_size, request.batch_size)
     workers = (config.launch.workers, request.workers)
-    yield Change("train.batch_size", *batches, label_of(*batches), "asked for; it is of all workers")
-    yield Change("launch.workers", *workers, label_of(*workers), "asked for; it changes no result")
+    told = ["as it was" if old == new else "asked for" for old, new in (batches, workers)]
+    yield Change("train.batch_size", *batches, label_of(*batches), f"{told[0]}; it is of all workers")
+    yield Change("launch.workers", *workers, label_of(*workers), f"{told[1]}; it changes no result")
     share = (batches[0] // workers[0], batches[1] // workers[1])
     why = "batch normalisation and the loss are of the global batch all the same"
     slices = _loss_batches(config, request.batch_size)

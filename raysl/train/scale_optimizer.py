@@ -106,7 +106,7 @@ def _betas(config: RunConfig, k: float) -> Change:
 
 
 def schedule_changes(config: RunConfig, lengths: Lengths) -> Iterator[Change]:
-    """Yield what becomes of the horizon, the warm-up, the milestones and the cycle."""
+    """Yield what becomes of the horizon, the warm-up, the milestones, the cycle and the cooldowns."""
     schedule = config.schedule
     old, new = lengths.horizons
     if schedule.horizon is not None and old != new:
@@ -125,6 +125,17 @@ def schedule_changes(config: RunConfig, lengths: Lengths) -> Iterator[Change]:
         cycle = _length(schedule.cycle, lengths)
         why = "the same share of the horizon"
         yield Change("schedule.cycle", schedule.cycle, cycle, label_of(schedule.cycle, cycle), why)
+    if schedule.name == "wsd":
+        given, share = list(schedule.judged), new / old
+        moved = sorted({max(1, round(epoch * share)) for epoch in given})
+        yield Change(
+            "schedule.judged", given, moved, label_of(given, moved), "at the same shares of the horizon"
+        )
+        cooldown = _length(schedule.cooldown, lengths)
+        why = "the same share of the steps between judged epochs"
+        yield Change(
+            "schedule.cooldown", schedule.cooldown, cooldown, label_of(schedule.cooldown, cooldown), why
+        )
 
 
 def _warmup(config: RunConfig, lengths: Lengths) -> Change:

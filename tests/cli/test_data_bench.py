@@ -19,7 +19,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(where: str, *, dashboard: bool) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(describe=lambda: f"Ray: {where}")
 
-    monkeypatch.setattr("raysl.cluster.connect.connect", connect)
+    monkeypatch.setattr("raysl.api.data.connect", connect)
 
 
 def test_bench_prints_rates_the_bottleneck_and_cores(raysl: Commands, without_ray: None) -> None:

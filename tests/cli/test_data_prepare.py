@@ -29,15 +29,18 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_the_list_has_every_entry(raysl: Commands) -> None:
-    shown = raysl("data", "list")
+def test_the_list_has_every_entry(raysl: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = raysl("data", "list").out
+    assert max(map(len, shown.splitlines())) <= 80
+    shown = " ".join(shown.split())
     listed = raysl("data", "list", "--json").json
     assert [entry["name"] for entry in listed] == list(CATALOG)
     for entry in listed:
-        assert f"{entry['name']}: {entry['title']}" in shown.out
-        assert entry["get"] in shown.out
-        assert entry["licence"] in shown.out
-    assert "train 50,000, test 10,000" in shown.out
+        assert f"{entry['name']}: {entry['title']}" in shown
+        assert entry["get"] in shown
+        assert entry["licence"] in shown
+    assert "train 50,000, test 10,000" in shown
 
 
 def test_a_folder_is_prepared_and_trained_on(

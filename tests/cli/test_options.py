@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from raysl.api import default_name
+from raysl.cli import options
 from raysl.cli.main import main
 from raysl.config import load
 from raysl.train.config import RunConfig
@@ -29,6 +31,12 @@ def test_a_misspelt_option_is_answered_with_the_nearest(
         main(words)
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_uri_with_options_is_a_source_and_no_override() -> None:
+    uri = "s3://bucket/photos?region=eu-west-1"
+    given = options.words(argparse.Namespace(words=[uri, f"data.source={uri}"]))
+    assert given == ([uri], [f"data.source={uri}"])
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,15 @@ def test_what_it_writes_trains(raysl: Commands) -> None:
     assert ended.code == 0, ended.err
 
 
+def test_what_is_not_asked_for_stays(raysl: Commands) -> None:
+    ended = raysl("scale", str(raysl.recipe), "launch.workers=2", "--epochs", "9", "--to", "long.yaml")
+    assert ended.code == 0, ended.err
+    assert "transferred  train.batch_size: 32  (as it was; it is of all workers)" in ended.out
+    assert "transferred  launch.workers: 2  (as it was; it changes no result)" in ended.out
+    assert "rescaled     train.epochs: 3 -> 9  (asked for)" in ended.out
+    assert load(RunConfig, ["long.yaml"]).train.epochs == 9
+
+
 def test_a_method_of_ones_own_goes_along(raysl: Commands) -> None:
     raysl("new", "method", "far_apart")
     (raysl.folder / "big").mkdir()
@@ -68,7 +77,9 @@ def test_nothing_is_overwritten_and_mistakes_are_told(raysl: Commands) -> None:
         (recipe, *ASKED, "--to", "small-b128.yaml"): "small-b128.yaml: there already",
         (recipe, *ASKED, "--to", "nowhere/big.yaml"): "there is no folder nowhere",
         (recipe, "--global-batch", "9", "--workers", "2"): "does not divide among 2 workers; use 8 or 10",
-        (recipe, "--global-batch", "9"): "--workers",
+        (recipe, "--global-batch", "9", "launch.workers=2"): "does not divide among 2 workers; use 8 or 10",
+        (recipe, "--workers", "0"): "1 or more workers",
+        (recipe,): "nothing to change: give --global-batch, --workers",
         ("digits/simlcr", *ASKED): "did you mean 'digits/simclr'?",
     }.items():
         ended = raysl("scale", *words)

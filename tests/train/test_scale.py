@@ -101,6 +101,16 @@ def test_milestones_keep_their_places() -> None:
     assert changes["schedule.milestones"].label == "transferred"
 
 
+def test_judged_epochs_and_cooldowns_keep_their_shares() -> None:
+    config = small("schedule={name: wsd, judged: [10, 30], cooldown: 100 steps}")
+    big, changes = scaled(config)
+    assert (big.schedule.judged, big.schedule.cooldown) == ((10, 30), "25 steps")
+    assert changes["schedule.judged"].label == "transferred"
+    big, changes = scaled(config, epochs=4)
+    assert big.schedule.judged == (1,)
+    assert changes["schedule.judged"].label == "rescaled"
+
+
 def test_the_horizon_goes_with_the_epochs_and_a_run_that_ends_before_it_is_flagged() -> None:
     config = small("train.epochs=20", "schedule.horizon=100")
     _, changes = scaled(config)
