@@ -1,233 +1,58 @@
-"""Sweeps: the gap between trials, and what is lost when the driver is killed.
+"""Sweeps: gaps, crashes, overhead, and what they find for what they spend.
 
-    python -m benchmarks.sweep gaps  SPACE key=value... --runs DIR
-    python -m benchmarks.sweep kills SPACE key=value... --runs DIR --kills 5
+    python -m benchmarks.sweep gaps     SPACE key=value... --runs DIR --kills 5
+    python -m benchmarks.sweep kills    SPACE key=value... --runs DIR --kills 20 [--equal]
+    python -m benchmarks.sweep overhead
+    python -m benchmarks.sweep replay   [TABLE...] --seeds 20
+    python -m benchmarks.sweep clock    --runs DIR
 
 `gaps` measures the time from a trial's end to its successor's first optimizer step, after trials that
 completed, were pruned, diverged (put a learning rate of 1e30 among the choices) or whose process was killed.
 `kills` sends SIGKILL to the driver at random moments, each after new progress, runs the same command again,
-and checks the ledger.
+checks the ledger and replays it; with `--equal` it also runs the sweep undisturbed and compares the ledgers
+(give `deterministic=true concurrent=2`).
+`overhead` measures what the sweep costs beside its trials.
+`replay` counts the epochs to a good configuration on recorded curves, against random search and Ray's own.
+`clock` compares the simulated with the real wall time of a sweep.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
-import signal
-import statistics
-import subprocess
-import sys
-import time
-import uuid
-from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
-
-from raysl.config import build, yaml
-from raysl.train.checkpoint import latest
-from raysl.train.rundir import RunDirectory
-from raysl.tune.entry import Entry
-from raysl.tune.lease import Lease
-from raysl.tune.ledger import Ledger
-from raysl.tune.resolve import Space
-from raysl.tune.space import SpaceConfig
-
-_MARK = "RAYSL_BENCHMARK"
-_WATCH_S = 120.0
+from benchmarks.sweep_clock import clock
+from benchmarks.sweep_driver import Driver, gaps, kills
+from benchmarks.sweep_overhead import overhead
+from benchmarks.sweep_replay import TABLES, compare
 
 
 def main() -> int:
-    """Run one of the two measurements."""
+    """Run one of the measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["gaps", "kills"])
-    parser.add_argument("words", nargs="+", help="as for raysl sweep")
-    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("what", choices=["gaps", "kills", "overhead", "replay", "clock"])
+    parser.add_argument("words", nargs="*", help="as for raysl sweep; for replay, names of tables")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--equal", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--min-epochs", type=int, default=3)
     args = parser.parse_args()
-    driver = Driver(args.words, args.runs, args.what)
-    if args.what == "gaps":
-        return gaps(driver, args.kills)
-    return kills(driver, args.kills, random.Random(args.seed))
-
-
-class Driver:
-    """A `raysl sweep` in a process of its own, whose descendants carry a mark in their environment."""
-
-    def __init__(self, words: list[str], runs: Path, name: str) -> None:
-        self.path, self.mark = runs / name, uuid.uuid4().hex
-        self._command = [sys.executable, "-m", "raysl", "sweep", *words, "--runs", str(runs), "--name", name]
-        self.log = runs / f"{name}.log"
-        runs.mkdir(parents=True, exist_ok=True)
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the command; its output goes to the log."""
-        with open(self.log, "ab") as log:
-            return subprocess.Popen(
-                self._command,
-                stdout=log,
-                stderr=log,
-                env=os.environ | {_MARK: self.mark},
-                start_new_session=True,
-            )
-
-    def processes(self) -> Iterator[psutil.Process]:
-        """Yield every living process that descends from a driver, dead ones included."""
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    yield process
-            except (psutil.AccessDenied, psutil.NoSuchProcess):
-                continue
-
-    def rows(self) -> dict[int, list[dict[str, Any]]]:
-        """Return what every trial has recorded."""
-        folders = (self.path / "trials").glob("*")
-        return {
-            int(folder.name): RunDirectory(folder).metrics() for folder in folders if folder.name.isdigit()
-        }
-
-    def entries(self) -> list[Entry]:
-        """Return the ledger of a sweep that nobody drives."""
-        lease = Lease(self.path / "lease.json")
-        lease.take()
-        try:
-            facts = yaml.parse((self.path / "space.yaml").read_text(encoding="utf-8"), "space.yaml")
-            space = Space(build(SpaceConfig, facts["space"]))
-            direction = space.config.objective.direction
-            return Ledger(self.path / "study.log", facts["study"], direction, space.epochs, lease).trials
-        finally:
-            lease.release()
-
-
-def gaps(driver: Driver, count: int) -> int:
-    """Run a sweep, killing `count` trial processes on the way, and print the gaps by what came before."""
-    process = driver.start()
-    killed: list[float] = []
-    while process.poll() is None:
-        time.sleep(0.5)
-        busy = [p for p in driver.processes() if "Trainable.train" in " ".join(p.cmdline())]
-        reports = sum(len(rows) for rows in driver.rows().values())
-        if busy and len(killed) < count and reports >= 8 * (len(killed) + 1):
-            busy[0].kill()
-            killed.append(time.time())
-    entries = driver.entries()
-    found = _gaps(entries, killed)
-    states = dict(Counter(entry.cause for entry in entries))
-    print(f"exit code {process.returncode}; {len(entries)} trials: {states}; {len(killed)} processes killed")
-    print(f"{'after':<10}{'gaps':>6}{'median s':>10}{'p95 s':>8}{'max s':>8}")
-    every = [gap for values in found.values() for gap in values]
-    for cause, values in [*sorted(found.items()), ("all", every)]:
-        p95 = sorted(values)[min(len(values) - 1, round(0.95 * (len(values) - 1)))]
-        print(f"{cause:<10}{len(values):>6}{statistics.median(values):>10.2f}{p95:>8.2f}{max(values):>8.2f}")
-    return int(process.returncode)
-
-
-def _gaps(entries: list[Entry], killed: list[float]) -> dict[str, list[float]]:
-    """Pair each end with the next attempt that was launched, and look up that attempt's first step."""
-    ends = [(time_, "killed") for time_ in killed]
-    for entry in entries:
-        if entry.ended is not None and entry.cause in {"complete", "pruned", "nan", "inf"}:
-            last = entry.reports[-1].time if entry.cause in {"complete", "pruned"} else entry.ended
-            ends.append((last, "nan" if entry.cause == "inf" else entry.cause))
-    starts = []
-    for entry in entries:
-        for fence, launched in enumerate(entry.launches, start=1):
-            first = [report for report in entry.reports if report.fence == fence]
-            step = first[0].metrics.get("time/first_step") if first else None
-            starts.append((launched, step))
-    starts.sort(key=lambda start: start[0])
-    found = defaultdict(list)
-    for ended, cause in sorted(ends):
-        following = next((start for start in starts if start[0] >= ended), None)
-        if following is None:
-            continue
-        starts.remove(following)
-        if following[1] is not None:
-            found[cause].append(following[1] - ended)
-    return found
-
-
-def kills(driver: Driver, count: int, choice: random.Random) -> int:
-    """Kill the driver `count` times, then let it finish, and check what must hold."""
-    wrong: list[str] = []
-    seen: dict[int, dict[str, Any]] = {}
-    for number in range(count):
-        process = driver.start()
-        before = sum(len(rows) for rows in driver.rows().values())
-        wanted = before + choice.randint(1, 6)
-        while process.poll() is None and sum(len(rows) for rows in driver.rows().values()) < wanted:
-            time.sleep(0.05)
-        time.sleep(choice.uniform(0.0, 1.0))
-        if process.poll() is not None:
-            wrong.append(f"the sweep ended before kill {number + 1} (exit code {process.returncode})")
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        _wait_for_workers(driver)
-        lost = {}
-        for trial, rows in driver.rows().items():
-            whole = latest(driver.path / "trials" / str(trial) / "checkpoints")
-            lost[trial] = len(rows) - (
-                json.loads((whole / "state.json").read_text())["position"]["epoch"] if whole else 0
-            )
-        params = {entry.number: entry.params for entry in driver.entries()}
-        wrong += [f"trial {n}: parameters changed" for n in seen if params.get(n) != seen[n]]
-        wrong += [
-            f"trial {n}: {epochs} recorded epochs to compute again"
-            for n, epochs in lost.items()
-            if epochs > 1
-        ]
-        seen = params
-        recorded = sum(map(len, driver.rows().values()))
-        print(
-            f"kill {number + 1}: {len(params)} trials, {recorded} epochs on record; "
-            f"recorded epochs to compute again: {sum(lost.values())}",
-            flush=True,
-        )
-    code = driver.start().wait()
-    ended = time.monotonic()
-    entries = driver.entries()
-    wrong += [] if code == 0 else [f"the last start ended with exit code {code}"]
-    wrong += (
-        [] if [e.number for e in entries] == list(range(len(entries))) else ["numbers are not contiguous"]
-    )
-    wrong += [f"trial {e.number}: still running" for e in entries if e.state == "running"]
-    wrong += [f"trial {e.number}: failed ({e.cause}: {e.reason})" for e in entries if e.state == "failed"]
-    wrong += [f"trial {n}: parameters changed" for n in seen if entries[n].params != seen[n]]
-    for trial, rows in driver.rows().items():
-        epochs = [row["epoch"] for row in rows]
-        reported = [report.epoch for report in entries[trial].reports]
-        if epochs != list(range(1, len(epochs) + 1)) or reported != epochs:
-            wrong.append(f"trial {trial}: epochs {epochs} on record, {reported} in the ledger")
-    folders = {int(folder.name) for folder in (driver.path / "trials").iterdir()}
-    wrong += [f"orphan directory {n}" for n in folders - {entry.number for entry in entries}]
-    leftovers = list(driver.processes())
-    while leftovers and time.monotonic() - ended < _WATCH_S:
-        time.sleep(1.0)
-        leftovers = list(driver.processes())
-    print(f"{len(entries)} trials, numbers {entries[0].number}-{entries[-1].number}, states: "
-          f"{', '.join(sorted(entry.state for entry in entries))}")  # fmt: skip
-    print(f"processes left {time.monotonic() - ended:.0f} s after the end: {len(leftovers)}")
-    wrong += [f"process {process.pid} left: {process.name()}" for process in leftovers]
-    print("\n".join(wrong) or "all checks hold")
-    return 1 if wrong else 0
-
-
-def _wait_for_workers(driver: Driver) -> None:
-    """Wait until no trial writes any more, so that what is on disk is what the kill left."""
-    deadline = time.monotonic() + 30.0
-    while time.monotonic() < deadline and any(
-        "Trainable" in " ".join(p.cmdline()) for p in driver.processes()
-    ):
-        time.sleep(0.1)
+    match args.what:
+        case "overhead":
+            return overhead()
+        case "replay":
+            return compare(args.words or TABLES, args.seeds, args.min_epochs, 3)
+        case "clock":
+            return clock(args.runs)
+        case "gaps":
+            return gaps(Driver(args.words, args.runs, "gaps"), args.kills)
+    undisturbed = Driver(args.words, args.runs, "undisturbed") if args.equal else None
+    return kills(Driver(args.words, args.runs, "kills"), args.kills, random.Random(args.seed), undisturbed)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,4 @@
-"""Search spaces, one YAML file per method (package data, installed as `raysl.search_spaces`)."""
+"""Search spaces (package data, installed as `raysl.search_spaces`).
+
+One YAML file per method on the digits, which need no data, and one at its paper's size (`NAME_cifar10`).
+"""

@@ -21,6 +21,16 @@ from raysl.api.runs import (
     pretrain,
     sweep,
 )
+from raysl.api.sweeps import (
+    plan_sweep_extend,
+    sweep_check,
+    sweep_export,
+    sweep_extend,
+    sweep_replay,
+    sweep_simulate,
+    sweep_status,
+    sweep_stop,
+)
 
 __all__ = [
     "Drawn",
@@ -41,10 +51,18 @@ __all__ = [
     "plan_evaluate",
     "plan_pretrain",
     "plan_sweep",
+    "plan_sweep_extend",
     "pretrain",
     "scale",
     "show",
     "silent",
     "sweep",
+    "sweep_check",
+    "sweep_export",
+    "sweep_extend",
+    "sweep_replay",
+    "sweep_simulate",
+    "sweep_status",
+    "sweep_stop",
     "verify",
 ]

@@ -100,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    args, rest = build_parser().parse_known_args(arguments)
+    args, rest = build_parser().parse_known_args(sweep.joined(arguments))
     unknown = [word for word in rest if word.startswith("-")]
     if unknown or (rest and not hasattr(args, "words")):
         wrong = (unknown or rest)[0]

@@ -37,6 +37,12 @@ def add_job(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, start nothing"
     )
+    add_ray(parser)
+    _remember_options(parser)
+
+
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that use a Ray."""
     parser.add_argument(
         "--cluster",
         default="auto",
@@ -44,7 +50,6 @@ def add_job(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
         help="Ray to use when one is needed: auto (RAY_ADDRESS if you set it, else a private one here), "
         "local (always a private one) or the address of a running one",
     )
-    _remember_options(parser)
 
 
 def _remember_options(parser: argparse.ArgumentParser) -> None:

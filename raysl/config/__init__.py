@@ -6,7 +6,7 @@ are.
 
 from raysl.config.base import Config, nearest
 from raysl.config.duration import Duration, in_steps
-from raysl.config.load import build, difference, folder_of, leaves, load, merge, nested
+from raysl.config.load import build, difference, explain, folder_of, leaves, load, merge, nested
 from raysl.config.package import RECIPES, SEARCH_SPACES, Shelf
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Shelf",
     "build",
     "difference",
+    "explain",
     "folder_of",
     "in_steps",
     "leaves",

@@ -84,7 +84,17 @@ def build(
     try:
         return model.model_validate(dict(values), context={"origins": origins or {}})
     except ValidationError as error:
-        raise InputError("\n".join(_lines(error, origins or {}))) from None
+        raise InputError("\n".join(explain(error, origins or {}))) from None
+
+
+def explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+    """Return a line for each mistake that a validation found.
+
+    Args:
+        error: what it raised.
+        origins: for each dotted key of a leaf the source it came from.
+    """
+    return list(_lines(error, origins))
 
 
 def folder_of(key: str, context: Mapping[str, Any] | None) -> Path | None:

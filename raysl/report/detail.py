@@ -7,6 +7,7 @@ import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from raysl.config import leaves
@@ -167,14 +168,26 @@ class SweepDetail:
         parts = [
             f"{sweep.path}: {sweep.state}, {sweep.ended} of {sweep.trials_wanted} trials ended ({counts})",
             f"{paragraph('method', _summary(sweep.base['method']))}\n{searched}",
+            self._chosen(),
             self._best_trials(),
             f"on disk: {size(self.size)}",
             "next: " + "\n      ".join(self.commands),
         ]
         return "\n\n".join(part for part in parts if part)
 
+    def _chosen(self) -> str:
+        chosen = self.sweep.chosen
+        if chosen is None:
+            return ""
+        metric, seeds = self.sweep.objective["metric"], chosen.seeds
+        told = f"chosen: trial {chosen.number}, {metric} {metric_text(mean(seeds), metric)}"
+        if len(seeds) > 1:
+            each = ", ".join(metric_text(value, metric) for value in seeds)
+            told += f", mean of {len(seeds)} seeds ({each})"
+        return told
+
     def _best_trials(self) -> str:
-        objective = self.sweep.space["objective"]
+        objective = self.sweep.objective
         metric, sign = objective["metric"], 1.0 if objective["direction"] == "minimize" else -1.0
         values = {
             trial.number: trial.last.get(metric) if trial.value is None else trial.value
@@ -192,7 +205,7 @@ class SweepDetail:
         for trial in shown:
             made.add_row(
                 str(trial.number),
-                trial.state,
+                trial.described,
                 str(trial.epochs),
                 metric_text(values[trial.number], metric),
                 ", ".join(f"{key} {value_text(value)}" for key, value in trial.params.items()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,7 +131,7 @@ def read_run(path: Path, name: str | None = None) -> RunRecord:
         config["method"]["name"], config["train"]["epochs"]
         rows = run.metrics()
         curves, epochs = _curves(rows), max((int(row["epoch"]) for row in rows), default=0)
-        status = run.status()
+        status = run.status() | _pruned(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read: {type(error).__name__}: {error}") from None
     return RunRecord(name or path.resolve().name, path, config, status, curves, epochs)
@@ -160,6 +161,23 @@ def _expanded(given: Path) -> Iterable[tuple[Path, str]]:
     if not trials:
         raise InputError(f"{given}: this sweep has no trial yet")
     return [(trial, f"{given.resolve().name}/{trial.name}") for trial in trials]
+
+
+def sweep_rows(sweep: Path) -> list[dict[str, Any]]:
+    """Return what a sweep wrote about its trials: nothing before one has ended."""
+    file = sweep / "trials.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
+
+
+def _pruned(path: Path) -> dict[str, Any]:
+    """Return the status of a trial that its sweep has pruned, which the run itself does not know."""
+    sweep = path.parent.parent
+    if path.parent.name != "trials" or not path.name.isdigit() or not is_sweep(sweep):
+        return {}
+    for row in sweep_rows(sweep):
+        if row["number"] == int(path.name) and row["state"] == "pruned":
+            return {"state": "pruned", "cause": "pruned", "detail": row["reason"]}
+    return {}
 
 
 def _directory(path: Path) -> RunDirectory:

@@ -5,7 +5,6 @@ Why and with which hyperparameters a trial ended, the sweep writes for us into `
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Any
 
 from raysl.config import yaml
 from raysl.errors import InputError
-from raysl.report.records import KNN, state_word, trial_paths
+from raysl.report.records import KNN, state_word, sweep_rows, trial_paths
 
 _UNFINISHED = {"created", "running", "interrupted"}
 _LEASE_EXPIRY_S = 30.0
@@ -33,6 +32,9 @@ class TrialRecord:
         value: the objective, where the sweep says so.
         params: its hyperparameters, where the sweep says so.
         reason: why it ended, for people, where the sweep says so.
+        role: what it is for, where it is no configuration of its own, such as `trial 3, seed +1`.
+        audited: whether it lost at a rung and ran on.
+        seeds: of the chosen trial, the objective with each of its seeds; else none.
     """
 
     number: int
@@ -43,6 +45,15 @@ class TrialRecord:
     value: float | None = None
     params: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
+    role: str = ""
+    audited: bool = False
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """Its state, and what is special about it."""
+        marks = [self.role, "audited" if self.audited else "", "chosen" if self.seeds else ""]
+        return "; ".join([self.state, *(mark for mark in marks if mark)])
 
 
 @dataclass(frozen=True)
@@ -70,13 +81,29 @@ class SweepRecord:
 
     @property
     def trials_wanted(self) -> int:
-        """Trials there are to be."""
+        """Configurations there are to be; repeats and promotions come on top."""
         return int(self.space["trials"])
 
     @property
     def ended(self) -> int:
-        """Trials that have ended, for whatever reason."""
-        return sum(trial.state not in _UNFINISHED for trial in self.trials)
+        """Configurations whose trial has ended, for whatever reason."""
+        return sum(trial.state not in _UNFINISHED for trial in self.searched)
+
+    @property
+    def searched(self) -> list[TrialRecord]:
+        """Trials that are configurations of their own."""
+        return [trial for trial in self.trials if not trial.role]
+
+    @property
+    def objective(self) -> dict[str, Any]:
+        """The objective that names the best trial."""
+        said = self.space["objective"]
+        return dict(said[0] if isinstance(said, list) else said)
+
+    @property
+    def chosen(self) -> TrialRecord | None:
+        """The trial that the sweep recommends, where it says so."""
+        return next((trial for trial in self.trials if trial.seeds), None)
 
     @property
     def states(self) -> dict[str, int]:
@@ -96,28 +123,34 @@ def read_sweep(path: Path) -> SweepRecord:
         space, base = values["space"], values["base"]
         space["trials"], base["method"]["name"]
         runs = {int(trial.name): _trial(trial) for trial in trial_paths(path)}
-        for entry in _entries(path):
+        for entry in sweep_rows(path):
             runs[int(entry["number"])] = _merged(entry, runs.get(int(entry["number"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read: {type(error).__name__}: {error}") from None
     return SweepRecord(path, space, base, _state(path), [runs[number] for number in sorted(runs)])
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """Return what the sweep wrote about its trials: nothing before one has ended."""
-    file = path / "trials.json"
-    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
-
-
 def _merged(entry: dict[str, Any], run: TrialRecord | None) -> TrialRecord:
     state, cause = str(entry["state"]), str(entry["cause"])
     params, reason, value = dict(entry["params"]), str(entry["reason"]), entry["value"]
     run = run or TrialRecord(int(entry["number"]), state, int(entry["epoch"]), None, {})
+    run = replace(
+        run,
+        params=params,
+        role=_role(entry.get("role") or {}),
+        audited=bool(entry.get("audited")),
+        seeds=tuple(entry.get("chosen") or ()),
+    )
     if state == "running":  # the run itself knows more: it may have gone on, or been interrupted
-        return replace(run, params=params)
+        return run
     if state == "failed":
         state = f"failed ({cause})"
-    return replace(run, state=state, epochs=int(entry["epoch"]), value=value, params=params, reason=reason)
+    return replace(run, state=state, epochs=int(entry["epoch"]), value=value, reason=reason)
+
+
+def _role(role: dict[str, Any]) -> str:
+    what = {"repeat": f"seed +{role.get('seed')}", "promotion": "promoted"}.get(str(role.get("kind")))
+    return "" if what is None else f"trial {role.get('of')}, {what}"
 
 
 def _trial(path: Path) -> TrialRecord:

@@ -130,10 +130,10 @@ class LaunchConfig(Config):
     """CPUs reserved for each worker, and threads it computes with."""
 
     gpus_per_worker: float | None = Field(None, ge=0.0)
-    """GPUs reserved for each worker; null: one when the cluster has GPUs."""
+    """GPUs reserved for each worker, or the share of one; null: one when the cluster has GPUs."""
 
     backend: Literal["auto", "gloo", "nccl"] = "auto"
-    """Collective backend; `auto`: nccl on GPUs, gloo on CPUs."""
+    """Collective backend; `auto`: nccl on whole GPUs, gloo on CPUs and shares of a GPU."""
 
     max_failures: int = Field(3, ge=0)
     """How often a job whose worker died is started again from its last checkpoint."""
@@ -260,13 +260,14 @@ class RunConfig(Config):
         """Return what makes two configs the same run: everything that can change its result.
 
         Left out are the workers (losses are defined on the global batch), the feed (batches are the same),
+        how many images may be unreadable (those that are read have a fingerprint, see `train.fingerprint`),
         what is kept of it, what others published, what changes rounding only, and how many of the horizon's
         epochs are run: a run may be continued on other machines and for longer on the same schedule.
         """
         values = self.to_dict()
         values["schedule"]["horizon"] = self.horizon
         del values["launch"], values["checkpoint"], values["published"]
-        for name in ("feed", "memory_limit", "decode_labels"):
+        for name in ("feed", "memory_limit", "decode_labels", "max_bad"):
             del values["data"][name]
         for name in ("epochs", "device", "channels_last", "compile"):
             del values["train"][name]

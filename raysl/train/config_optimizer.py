@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from raysl.config import Config, Duration
+from raysl.config import Config, Duration, in_steps
 
 
 class OptimizerConfig(Config):
@@ -79,8 +80,9 @@ class OptimizerConfig(Config):
 class ScheduleConfig(Config):
     """The learning rate over the horizon. Stopping early never shortens or compresses it."""
 
-    name: Literal["cosine", "cosine_restarts", "step", "constant"] = "cosine"
-    """Shape after the warm-up."""
+    name: Literal["cosine", "cosine_restarts", "step", "constant", "wsd"] = "cosine"
+    """Shape after the warm-up. `wsd`: constant, with a short cooldown before each judged epoch and the end of
+    the horizon, and back at the peak in between."""
 
     by: Literal["step", "epoch"] = "step"
     """`epoch`: after the warm-up the rate changes at the start of an epoch only, and `cosine` is laid over
@@ -97,7 +99,8 @@ class ScheduleConfig(Config):
     `cosine_restarts` always warms up from its floor, `final`."""
 
     final: float = Field(0.0, ge=0.0, le=1.0)
-    """Where `cosine` and each cycle of `cosine_restarts` end, as a share of the peak."""
+    """Where `cosine`, each cycle of `cosine_restarts` and each cooldown of `wsd` end, as a share of the
+    peak."""
 
     final_at: Literal["horizon", "last_step"] = "horizon"
     """When `cosine` is there: `last_step`: in the horizon's last step; `horizon`: one step later."""
@@ -117,11 +120,33 @@ class ScheduleConfig(Config):
     factor: float = Field(0.1, gt=0.0, lt=1.0)
     """What each milestone multiplies the learning rate by."""
 
+    judged: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Epochs before whose end `wsd` cools down, beside the horizon's; a sweep gives those at which its
+    stopping rule compares trials, where there are none."""
+
+    cooldown: Duration = "10%"
+    """Length of each cooldown of `wsd`: epochs, `"500 steps"`, or a share of the steps since the judged epoch
+    before it; at most all of these that are not warm-up, and at least one step."""
+
     @field_validator("warmup")
     @classmethod
     def _warmup_begins_at_the_start(cls, value: Duration) -> Duration:
         if not isinstance(value, str) and value < 0:
             raise ValueError("a warm-up cannot be negative; only milestones count back from the end")
+        return value
+
+    @field_validator("judged")
+    @classmethod
+    def _in_order(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(after <= before for before, after in pairwise(value)):
+            raise ValueError("epochs go up, each once, such as [2, 6, 18]")
+        return value
+
+    @field_validator("cooldown")
+    @classmethod
+    def _cools_down(cls, value: Duration) -> Duration:
+        if in_steps(value, steps_per_epoch=10**9, horizon_steps=10**9) <= 0 or str(value).startswith("-"):
+            raise ValueError("a cooldown is longer than 0; for none use name=constant")
         return value
 
     @model_validator(mode="after")
@@ -139,6 +164,10 @@ class ScheduleConfig(Config):
             raise ValueError(
                 "cosine_restarts goes by step and warms up from its floor; remove by and warmup_from"
             )
+        if self.name != "wsd" and (self.judged or self.cooldown != "10%"):
+            raise ValueError(f"judged and cooldown belong to wsd, not to {self.name}")
+        if self.name == "wsd" and self.by == "epoch":
+            raise ValueError("wsd goes by step, because a cooldown may be shorter than an epoch; remove by")
         if self.final_at == "last_step" and (self.name != "cosine" or self.by == "epoch"):
             raise ValueError("final_at=last_step belongs to a cosine schedule by step; use final_at=horizon")
         return self

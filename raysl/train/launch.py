@@ -25,6 +25,7 @@ from raysl.data.feeds import share_out
 from raysl.errors import Fenced, InputError, Interrupted, RayslError, TrainingStopped
 from raysl.train.config import RunConfig
 from raysl.train.context import Context, StepNews
+from raysl.train.devices import gpus_per_worker
 from raysl.train.loop import epochs
 from raysl.train.rundir import RunDirectory
 from raysl.train.session import TrainData
@@ -96,7 +97,17 @@ def launch(
     # Workers have a working directory of their own.
     there = RunDirectory(run.path.absolute())
     share_out(data.train, settings.workers)
-    trainer = _trainer(_Job(config, there, ray.put(data), board), gpus)
+    trainer = build_trainer(
+        _work,
+        _Job(config, there, ray.put(data), board),
+        config,
+        gpus,
+        settings.storage or str(there.path / ".ray_train"),
+        ray.train.FailureConfig(
+            max_failures=settings.max_failures,
+            controller_failure_limit=3,  # type: ignore[call-arg]  # Ray's own types are Train V1's
+        ),
+    )
     failure: list[BaseException] = []
 
     def fit() -> None:
@@ -135,7 +146,7 @@ def require_room(config: RunConfig) -> float:
         InputError: says what is wanted and what there is.
     """
     settings, there = config.launch, ray.cluster_resources()
-    gpus = _gpus_per_worker(config, there.get("GPU", 0.0))
+    gpus = gpus_per_worker(config, there.get("GPU", 0.0))
     wanted = {"CPU": settings.cpus_per_worker * settings.workers, "GPU": gpus * settings.workers}
     for kind, amount in wanted.items():
         if amount > there.get(kind, 0.0):
@@ -143,47 +154,46 @@ def require_room(config: RunConfig) -> float:
                 f"launch.workers = {settings.workers}: wants {amount:g} {kind}s, but the cluster has "
                 f"{there.get(kind, 0.0):g}; use fewer workers or less per worker"
             )
-    if settings.backend == "nccl" and not gpus:
-        raise InputError("launch.backend = nccl: needs GPUs, but the workers have none; use gloo or auto")
     return gpus
 
 
-def _gpus_per_worker(config: RunConfig, there: float) -> float:
-    device, asked = config.train.device, config.launch.gpus_per_worker
-    if device == "cpu":
-        return 0.0
-    if device == "cuda" and asked is not None and asked < 1.0:
-        raise InputError(
-            f"launch.gpus_per_worker = {asked:g}: train.device = cuda needs 1 or more; "
-            "leave it out, or use train.device auto or cpu"
-        )
-    if asked is not None:
-        return asked
-    return 1.0 if device == "cuda" or there >= 1.0 else 0.0
+def build_trainer(
+    work: Callable[[dict[str, Any]], None],
+    job: Any,
+    config: RunConfig,
+    gpus: float,
+    storage: str,
+    failures: ray.train.FailureConfig,
+) -> TorchTrainer:
+    """Return Ray Train's driver of a job.
 
-
-def _trainer(job: _Job, gpus: float) -> TorchTrainer:
-    settings = job.config.launch
-    backend = ("nccl" if gpus > 0 else "gloo") if settings.backend == "auto" else settings.backend
+    Args:
+        work: what each worker runs, with `{"job": job}`.
+        job: what every worker is given.
+        config: the run.
+        gpus: GPUs of each worker.
+        storage: where Ray Train keeps its own notes.
+        failures: how often it starts the workers again.
+    """
+    settings = config.launch
+    # NCCL refuses two workers on one GPU.
+    backend = ("nccl" if gpus >= 1 else "gloo") if settings.backend == "auto" else settings.backend
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
     threads = str(max(1, int(settings.cpus_per_worker)))
     # Ray Train takes this one from the environment only.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = f"{settings.start_timeout_s:g}"
     return TorchTrainer(
-        _work,
+        work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend=backend),
         scaling_config=ray.train.ScalingConfig(
             num_workers=settings.workers, use_gpu=gpus > 0, resources_per_worker=resources
         ),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray's own types are Train V1's
             # A name of its own, because a name used before makes Ray Train resume its own bookkeeping.
             name=f"{job.run.path.name}-{time.time_ns()}",
-            storage_path=settings.storage or str((job.run.path / ".ray_train").absolute()),
-            failure_config=ray.train.FailureConfig(
-                max_failures=settings.max_failures,
-                controller_failure_limit=3,  # type: ignore[call-arg]  # Ray's own types are Train V1's
-            ),
+            storage_path=storage,
+            failure_config=failures,
             worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": threads}},
         ),
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from itertools import pairwise
 
+from raysl.config import in_steps
 from raysl.errors import InputError
 from raysl.methods.base import Plan
 from raysl.train.config import OptimizerConfig, RunConfig, ScheduleConfig
@@ -46,6 +49,14 @@ def make_plan(config: RunConfig, images: int) -> Plan:
                 f"schedule.milestones: {milestone!r} is step {at} of a horizon of {plan.horizon_steps} "
                 f"({config.horizon:g} epochs), so it would never act; move it or raise schedule.horizon"
             )
+    for epoch in config.schedule.judged:
+        at = epoch * plan.steps_per_epoch
+        if not warmup < at <= plan.horizon_steps:
+            raise InputError(
+                f"schedule.judged: the end of epoch {epoch} is step {at}, not after the warm-up's {warmup} "
+                f"and within the horizon's {plan.horizon_steps}; leave it out, shorten the warm-up or raise "
+                "schedule.horizon"
+            )
     return plan
 
 
@@ -67,7 +78,9 @@ def rate(schedule: ScheduleConfig, peak: float, plan: Plan, step: int) -> float:
     Cosine over the T steps left: f + (peak - f)(1 + cos(pi t / T)) / 2, f = final * peak, t = 0 .. T - 1, or
     t = 1 .. T (`final_at: last_step`). By epoch: T is the whole horizon and t the step its epoch began at.
     Step: peak * factor^(milestones reached), counted from the start, warm-up included.
-    Past the horizon the last value holds.
+    WSD: peak; over the L steps before each judged step peak + (f - peak)(i + 1) / (L + 1), i = 0 .. L - 1,
+    which would be f one step later, where the peak is back instead.
+    Past the horizon the last value holds (f of WSD).
 
     Args:
         schedule: its shape.
@@ -76,7 +89,10 @@ def rate(schedule: ScheduleConfig, peak: float, plan: Plan, step: int) -> float:
         step: optimizer steps taken before this one.
 
     Source: MEC `cosine_scheduler` (`zero`), W-MSE `train.py` (`first_step`, step), INTL `main.py`
-    (`last_step`), CW-RGP's ImageNet code (by epoch), MV-MR (`cosine_restarts`).
+    (`last_step`), CW-RGP's ImageNet code (by epoch), MV-MR (`cosine_restarts`). WSD: Hu et al., MiniCPM
+    (arXiv 2404.06395), whose decay is exponential; Hägele et al. (arXiv 2405.18392) for the linear cooldown.
+    Both branch off for it and keep the constant run apart; here training goes on from the cooled weights at
+    the peak, as in the WSD-S of Wen et al. (arXiv 2410.05192).
     """
     warmup = plan.steps(schedule.warmup)
     if schedule.name == "cosine_restarts":
@@ -85,6 +101,8 @@ def rate(schedule: ScheduleConfig, peak: float, plan: Plan, step: int) -> float:
         if schedule.warmup_from == "zero":
             return peak * step / (warmup - 1) if warmup > 1 else 0.0
         return peak * (step + 1) / warmup
+    if schedule.name == "wsd":
+        return _cooled(schedule, peak, plan, step)
     by_epoch = schedule.by == "epoch"
     if by_epoch:
         step = step // plan.steps_per_epoch * plan.steps_per_epoch
@@ -131,6 +149,40 @@ def _restarted(schedule: ScheduleConfig, peak: float, plan: Plan, step: int, war
     return _half_cosine(peak, floor, (step - warmup) / (length - warmup))
 
 
+def cooldowns(schedule: ScheduleConfig, plan: Plan) -> list[tuple[int, int]]:
+    """Return the cooldowns of WSD: (first step, judged step), the horizon's end last.
+
+    Args:
+        schedule: its shape.
+        plan: lengths.
+    """
+    judged = [0, *_judged_steps(schedule, plan)]
+    return [(at - _cooldown_steps(schedule, plan, before, at), at) for before, at in pairwise(judged)]
+
+
+def _judged_steps(schedule: ScheduleConfig, plan: Plan) -> list[int]:
+    judged = (epoch * plan.steps_per_epoch for epoch in schedule.judged)
+    return [*(step for step in judged if step < plan.horizon_steps), plan.horizon_steps]
+
+
+def _cooldown_steps(schedule: ScheduleConfig, plan: Plan, before: int, at: int) -> int:
+    """Return the length of the cooldown between two judged steps."""
+    wanted = in_steps(schedule.cooldown, steps_per_epoch=plan.steps_per_epoch, horizon_steps=at - before)
+    return min(max(1, wanted), at - max(before, plan.steps(schedule.warmup)))
+
+
+def _cooled(schedule: ScheduleConfig, peak: float, plan: Plan, step: int) -> float:
+    """Return the value of WSD after its warm-up."""
+    final = schedule.final * peak
+    if step >= plan.horizon_steps:
+        return final
+    judged = [0, *_judged_steps(schedule, plan)]
+    after = bisect_right(judged, step)
+    length = _cooldown_steps(schedule, plan, judged[after - 1], judged[after])
+    taken = max(0, step - (judged[after] - length) + 1)
+    return peak + (final - peak) * taken / (length + 1)
+
+
 def describe(config: RunConfig, plan: Plan) -> list[str]:
     """Return the resolved numbers of a run's schedules, one line each, as printed at its start."""
     schedule = config.schedule
@@ -153,6 +205,10 @@ def describe(config: RunConfig, plan: Plan) -> list[str]:
             f"first cycle {plan.steps(schedule.cycle)} steps, each next times {schedule.cycle_factor:g}, its "
             f"peak times {schedule.cycle_decay:g}"
         )
+    if schedule.name == "wsd":
+        epochs = plan.steps_per_epoch
+        told = [f"{at - start} steps to epoch {at / epochs:g}" for start, at in cooldowns(schedule, plan)]
+        lines.append(f"cooldowns: {', '.join(told)}, each to {schedule.final:g} of the peak")
     if config.optimizer.weight_decay_final is not None:
         ends = f"{config.optimizer.weight_decay:g} to {config.optimizer.weight_decay_final:g}"
         lines.append(f"weight decay {ends} along half a cosine over the horizon")

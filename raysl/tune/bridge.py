@@ -7,29 +7,21 @@ writes it to the ledger before it lets Tune act.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 
 from raysl.errors import InputError
-from raysl.tune.entry import Entry
+from raysl.tune.agenda import Answer, propose
+from raysl.tune.budget import spent
+from raysl.tune.entry import Entry, Report
+from raysl.tune.history import Rule
+from raysl.tune.judge import judge
 from raysl.tune.lease import LeaseLostError
 from raysl.tune.ledger import Ledger
 from raysl.tune.messages import End, Launch, Row
 from raysl.tune.resolve import Space
 from raysl.tune.standby import Standby
-from raysl.tune.stopping import Decision, Rule
-
-
-class Answer(Enum):
-    """Why there is no trial to run."""
-
-    LATER = "later"
-    """All slots are taken, or what is running may have to be run again."""
-    NEVER = "never"
-    """Every trial has ended."""
 
 
 @dataclass
@@ -60,6 +52,8 @@ class Bridge:
     standby: Standby | None = None
     live: dict[str, Launch] = field(default_factory=dict)
     fatal: Exception | None = None
+    exhausted: str | None = None
+    """Which limit of the budget is reached."""
     _missing: int = 0
 
     @property
@@ -73,26 +67,28 @@ class Bridge:
         Trials that were running come first, by number, with the parameters they have; then new ones are
         suggested.
         """
-        if self.stopped():
+        self._watch_budget()
+        if self._halting:
             self._stop_trials()
-        if self.fatal is not None or self.stopped():
+        if self.fatal is not None or self._halting:
             return Answer.LATER if self.live else Answer.NEVER
         if len(self.live) >= self.slots:
             return Answer.LATER
         held = {launch.number for launch in self.live.values()}
         waiting = [entry for entry in self.ledger.running() if entry.number not in held]
-        if not waiting and len(self.ledger.trials) >= self.space.config.trials:
-            return Answer.LATER if self.live else Answer.NEVER
         try:
-            entry = waiting[0] if waiting else self.ledger.ask(self.space)
+            entry = waiting[0] if waiting else self._ask()
+            if isinstance(entry, Answer):
+                return Answer.LATER if self.live else entry
             launch = Launch(
                 number=entry.number,
                 fence=self.ledger.launch(entry.number),
                 recorded=entry.epoch,
-                directory=str(self.directory / "trials" / str(entry.number)),
-                config=self.space.run_config(entry.params),
+                directory=str(self.directory.absolute() / "trials" / str(entry.number)),
+                config=self.space.trial_config(entry),
+                fidelity=entry.role.fidelity,
                 threads=self.threads,
-                stop_file=str(self.stop_file),
+                stop_file=str(self.stop_file.absolute()),
             )
         except Exception as error:  # Tune would print a trace and go on; the sweep is to end with this error
             return self._give_up(error)
@@ -142,23 +138,29 @@ class Bridge:
         self._missing += 1
         self.changed(None if again else self.ledger.trials[launch.number])
 
-    def _row(self, launch: Launch, row: Row) -> bool:
-        value = row.metrics.get(self.space.config.objective.metric)
-        self._insist_on_objective(launch, row, value)
-        if value is not None and not math.isfinite(value):
-            decision = Decision(True, f"the objective is {value} at epoch {row.epoch}")
-        else:
-            decision = self._ask_rule(launch.number, row.epoch, value)
-        self.ledger.report(
-            launch.number, row.epoch, value, row.metrics, fence=launch.fence, at=row.time, decision=decision
-        )
-        return self.ledger.conclude(launch.number)
+    @property
+    def _halting(self) -> bool:
+        return self.exhausted is not None or self.stopped()
 
-    def _ask_rule(self, number: int, epoch: int, value: float | None) -> Decision:
-        curves = self.ledger.curves()
-        if value is not None:
-            curves[number][epoch] = value
-        return self.rule.decide(curves, number, epoch)
+    def _ask(self) -> Entry | Answer:
+        proposal = propose(self.space, self.ledger.trials)
+        return proposal if isinstance(proposal, Answer) else self.ledger.ask(proposal)
+
+    def _watch_budget(self) -> None:
+        config = self.space.config
+        used = spent(self.ledger.trials, self.ledger.sessions, config.prices, self.ledger.clock())
+        self.exhausted = used.exceeds(config.budget)
+
+    def _row(self, launch: Launch, row: Row) -> bool:
+        self._insist_on_objectives(launch, row)
+        value = row.metrics.get(self.space.config.judged.metric)
+        report = Report(row.epoch, value, row.time, launch.fence, dict(row.metrics))
+        report = judge(self.space, self.rule, self.ledger.trials, launch.number, report)
+        self.ledger.report(launch.number, report)
+        self._watch_budget()
+        if self._halting:
+            self._stop_trials()
+        return self.ledger.conclude(launch.number)
 
     def _end(self, launch: Launch, end: End) -> bool:
         if end.cause == "interrupted":
@@ -168,15 +170,22 @@ class Bridge:
                 f"{launch.directory}: another process trains in it ({end.reason}); "
                 "stop that one and start the sweep again"
             )
-        self.ledger.fail(launch.number, end.cause, end.reason)
+        if end.died:
+            attempts = self.space.config.attempts
+            self.ledger.died(launch.number, end.cause, end.reason, attempts=attempts)
+        else:
+            self.ledger.fail(launch.number, end.cause, end.reason)
         return True
 
-    def _insist_on_objective(self, launch: Launch, row: Row, value: float | None) -> None:
-        """End the sweep where the objective is not among the metrics; no trial would ever have it."""
-        due = row.epoch % launch.config.diagnostics.every == 0 or row.epoch >= self.space.epochs
-        if value is None and due:
-            metric, known = self.space.config.objective.metric, ", ".join(sorted(row.metrics))
-            raise InputError(f"objective.metric = {metric!r}: trials do not report it; they report {known}")
+    def _insist_on_objectives(self, launch: Launch, row: Row) -> None:
+        """End the sweep where an objective is not among the metrics; no trial would ever have it."""
+        due = row.epoch % launch.config.diagnostics.every == 0 or row.epoch >= launch.config.train.epochs
+        for metric in [one.metric for one in self.space.config.objective]:
+            if due and metric not in row.metrics:
+                known = ", ".join(sorted(row.metrics))
+                raise InputError(
+                    f"objective.metric = {metric!r}: trials do not report it; they report {known}"
+                )
 
     def _give_back(self, launch: Launch, *, lost: bool) -> None:
         if self.standby is not None:

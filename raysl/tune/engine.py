@@ -6,10 +6,11 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from raysl.data.feeds import share_out
+from raysl.train.session import TrainData
 from raysl.tune.bridge import Bridge
 from raysl.tune.gang import Gang
 
@@ -25,18 +26,19 @@ _ENVIRONMENT = {
 }
 
 
-def run(bridge: Bridge, gang: Gang, data: Any, loop: Any | None) -> None:
+def run(bridge: Bridge, gang: Gang, data: Sequence[TrainData], loop: Any | None) -> None:
     """Run trials until the bridge has no more.
 
     Args:
         bridge: decides what runs and when it stops.
         gang: what a trial needs.
-        data: the images; put into the object store once.
+        data: the images of each form of the trials; put into the object store once.
         loop: another training loop, for tests.
     """
     import ray
     from ray import tune
 
+    from raysl.tune.gangs import Gangs
     from raysl.tune.scheduler import StudyScheduler
     from raysl.tune.search import StudySearcher
     from raysl.tune.standby import Standby
@@ -44,19 +46,22 @@ def run(bridge: Bridge, gang: Gang, data: Any, loop: Any | None) -> None:
 
     scratch = bridge.directory / ".tune"
     shutil.rmtree(scratch, ignore_errors=True)
-    share_out(data.train, bridge.slots)
+    for images in data:
+        share_out(images.train, bridge.slots * gang.workers)
     # A list, because Ray would put the images a second time where they are given directly.
-    shared = [ray.put((data, loop))]
-    trainable = tune.with_parameters(TrialTrainable, shared=shared)
-    if bridge.space.config.warm_spare and not gang.gpus:
-        # A process cannot be given another's GPU.
+    shared = [ray.put((images, loop)) for images in data]
+    gangs = Gangs(gang) if gang.workers > 1 else None
+    board = gangs.board if gangs is not None else None
+    trainable = tune.with_parameters(TrialTrainable, shared=shared, board=board)
+    if bridge.space.config.warm_spare and gangs is None and not gang.gpus:
+        # A process cannot be given another's GPU, nor its workers.
         bridge.standby = Standby(shared)
     with _quiet(bridge.slots):
         tuner = tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory([gang.bundle])),
+            tune.with_resources(trainable, tune.PlacementGroupFactory(gang.held_by_tune)),
             tune_config=tune.TuneConfig(
                 search_alg=StudySearcher(bridge),
-                scheduler=StudyScheduler(bridge),
+                scheduler=StudyScheduler(bridge, gangs),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -75,6 +80,8 @@ def run(bridge: Bridge, gang: Gang, data: Any, loop: Any | None) -> None:
         finally:
             if bridge.standby is not None:
                 bridge.standby.end()
+            if gangs is not None:
+                gangs.end()
             shutil.rmtree(scratch, ignore_errors=True)
 
 

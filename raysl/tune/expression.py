@@ -1,13 +1,14 @@
-"""Constraints: small expressions over config keys, read from a file and therefore never run as code."""
+"""Constraints and ties: small expressions over config keys, which never run as code."""
 
 from __future__ import annotations
 
 import ast
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from raysl.config import leaves, nearest
+from raysl.config import nearest
 from raysl.errors import InputError
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -29,14 +30,28 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.NotIn: lambda item, group: item not in group,
 }
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.USub: operator.neg, ast.Not: operator.not_}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max, "abs": abs}
+
+
+def _log2(number: float) -> float:
+    if number <= 0:
+        raise ValueError(f"log2 of {number:g}: expected a number above 0")
+    return math.log2(number)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "int": int,
+    "log2": _log2,
+}
 
 
 class Expression:
-    """A condition such as `method.w_size >= 2 * method.projector.out`.
+    """A condition such as `method.w_size >= 2 * method.projector.out`, or a value such as `[crop_min, 1.0]`.
 
     It may use numbers, strings, `true`, `false` and `null`, config keys, `+ - * / // %`, comparisons, `in`,
-    `and`, `or`, `not`, `min`, `max` and `abs`; nothing else.
+    `and`, `or`, `not`, lists, `min`, `max`, `abs`, `int` and `log2`; nothing else.
 
     Args:
         text: the expression.
@@ -53,25 +68,51 @@ class Expression:
             raise ValueError(f"{text!r} cannot be read as an expression: {error.msg}") from None
         _check(self._tree, text)
 
-    def holds(self, values: Mapping[str, Any]) -> bool:
-        """Evaluate it over a config.
+    @property
+    def names(self) -> set[str]:
+        """The keys it names."""
+        return set(_names(self._tree))
+
+    def holds(self, known: Mapping[str, Any]) -> bool:
+        """Tell whether a condition is true.
 
         Args:
-            values: the whole config, nested.
+            known: values by (dotted) key.
 
         Raises:
             InputError: it names a key there is not, or compares what cannot be compared.
         """
-        known = dict(leaves(values))
+        return bool(self.value(known, "constraint"))
+
+    def value(self, known: Mapping[str, Any], what: str) -> Any:
+        """Compute it.
+
+        Args:
+            known: values by (dotted) key.
+            what: what to call it in a message.
+
+        Raises:
+            InputError: it names a key there is not, or computes with what is no number.
+        """
         try:
-            return bool(_evaluate(self._tree, known))
+            return _evaluate(self._tree, known)
         except KeyError as error:
             key = str(error.args[0])
-            raise InputError(
-                f"constraint {self.text!r}: no key {key!r}; {nearest(key, set(known))}"
-            ) from None
-        except (TypeError, ZeroDivisionError) as error:
-            raise InputError(f"constraint {self.text!r}: {error}") from None
+            raise InputError(f"{what} {self.text!r}: no key {key!r}; {nearest(key, set(known))}") from None
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(f"{what} {self.text!r}: {error}") from None
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name | ast.Attribute):
+        key = _key(node)
+        if key is not None and key not in _WORDS:
+            yield key
+        return
+    for child in ast.iter_child_nodes(node):
+        # The name of a function is not that of a key.
+        if not (isinstance(node, ast.Call) and child is node.func):
+            yield from _names(child)
 
 
 def _key(node: ast.AST) -> str | None:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysl.errors import InputError
-from raysl.train.config import LaunchConfig
+from raysl.train.config import RunConfig
+from raysl.train.devices import gpus_per_worker
+
+Node = Mapping[str, float]
+
+KEEPER_BYTES = 1_000_000.0
+"""Memory that the process of a trial reserves whose training runs in workers of its own. It reserves no CPU:
+with one CPU less than its workers need, the trial would wait for itself."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Gang:
     Args:
         workers: processes.
         cpus: CPUs of each.
-        gpus: GPUs of each.
+        gpus: GPUs of each: a whole number, or a share of one.
     """
 
     workers: int
@@ -26,29 +34,28 @@ class Gang:
     gpus: float
 
     @classmethod
-    def of(cls, config: LaunchConfig, nodes: Sequence[Mapping[str, float]]) -> Gang:
-        """Return what a config asks for on these nodes.
+    def of(cls, config: RunConfig, nodes: Sequence[Node]) -> Gang:
+        """Return what the trials of a config need on these nodes.
 
         Raises:
-            InputError: trials of several workers, which a sweep cannot run yet.
+            InputError: it asks for GPUs that no worker can be given.
         """
-        if config.workers != 1:
-            raise InputError(
-                f"launch.workers = {config.workers}: the trials of a sweep have one worker; "
-                "set launch.workers=1 here and choose the number when you pretrain the winner"
-            )
-        gpus = config.gpus_per_worker
-        if gpus is None:
-            gpus = 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
-        return cls(config.workers, config.cpus_per_worker, gpus)
+        launch = config.launch
+        gpus = gpus_per_worker(config, sum(node.get("GPU", 0.0) for node in nodes))
+        return cls(launch.workers, launch.cpus_per_worker, gpus)
 
     @property
     def bundle(self) -> dict[str, float]:
-        """Return Ray's name for what one process needs."""
+        """Return Ray's name for what one worker needs."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
-    def slots(self, nodes: Sequence[Mapping[str, float]]) -> int:
-        """Return how many gangs fit at a time.
+    @property
+    def held_by_tune(self) -> list[dict[str, float]]:
+        """Return what Ray Tune reserves for a trial; Ray Train reserves for the workers of a larger one."""
+        return [self.bundle] if self.workers == 1 else [{"memory": KEEPER_BYTES}]
+
+    def slots(self, nodes: Sequence[Node]) -> int:
+        """Return how many gangs fit at a time; the workers of one may be on several nodes.
 
         Args:
             nodes: resources of each living node.
@@ -56,18 +63,44 @@ class Gang:
         Raises:
             InputError: not even one does.
         """
-        processes = sum(
-            min(math.floor(node.get(name, 0.0) / amount + 1e-9) for name, amount in self.bundle.items())
-            for node in nodes
-        )
-        if processes < self.workers:
+        fitting = sum(self._on(node) for node in nodes)
+        if fitting >= self.workers:
+            return fitting // self.workers
+        if not fitting:
             largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
             most_gpus = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
             raise InputError(
-                f"a trial needs {self.cpus:g} CPUs and {self.gpus:g} GPUs, but the largest node has "
+                f"a trial needs {self.cpus:g} CPUs and {self.gpus:g} GPUs"
+                f"{' for each worker' if self.workers > 1 else ''}, but the largest node has "
                 f"{largest:g} and {most_gpus:g}; lower launch.cpus_per_worker or launch.gpus_per_worker"
             )
-        return processes // self.workers
+        raise InputError(
+            f"launch.workers = {self.workers}: a trial needs {self._workers()}, but the cluster "
+            f"({len(nodes)} node{'s' if len(nodes) != 1 else ''}) has room for {fitting}; "
+            "use fewer workers or less per worker"
+        )
+
+    def describe(self, slots: int) -> str:
+        """Return how many run at a time and what each takes: `2 at a time, 2 workers of 1 CPU each`."""
+        return f"{slots} at a time, {self._workers() if self.workers > 1 else self._each()} each"
+
+    def _workers(self) -> str:
+        return f"{self.workers} workers of {self._each()}"
+
+    def _each(self) -> str:
+        cpus = f"{self.cpus:g} CPU{'s' if self.cpus != 1 else ''}"
+        return cpus + (f" and {self.gpus:g} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else "")
+
+    def _on(self, node: Node) -> int:
+        """Return how many workers fit on a node. A share of a GPU is of one GPU, never of two."""
+        cpus, gpus = _times(node.get("CPU", 0.0), self.cpus), int(node.get("GPU", 0.0))
+        if not self.gpus:
+            return cpus
+        return min(cpus, gpus * _times(1.0, self.gpus) if self.gpus < 1.0 else _times(gpus, self.gpus))
+
+
+def _times(there: float, each: float) -> int:
+    return math.floor(there / each + _ROUNDING)
 
 
 def living_nodes() -> list[dict[str, Any]]:

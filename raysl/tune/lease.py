@@ -16,8 +16,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import psutil
 
@@ -27,8 +28,66 @@ BEAT_S = 2.0
 EXPIRY_S = 30.0
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who drives a sweep.
+
+    Args:
+        host: its host.
+        pid: its process.
+        token: what tells this start of it from any other.
+        silent_s: seconds since its last heartbeat.
+        alive: whether it is there, as far as can be told from here.
+    """
+
+    host: str
+    pid: int
+    token: str
+    silent_s: float
+    alive: bool
+
+    def describe(self) -> str:
+        """Return who it is in a few words."""
+        return f"process {self.pid} on {self.host}"
+
+
+def read_holder(path: Path, expiry_s: float = EXPIRY_S) -> Holder | None:
+    """Return who holds a lease, alive or not, without touching it; None where nobody does."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        # Half of a heartbeat; the other half is being written.
+        time.sleep(0.05)
+        try:
+            held = json.loads(path.read_text(encoding="utf-8") or "{}")
+        except ValueError:
+            held = {}
+    if not isinstance(held, dict) or not held:
+        return None
+    silent = time.time() - held["beat"]
+    here = held["host"] == socket.gethostname() and held["boot"] == _boot()
+    alive = _is_process(held) if here else silent < expiry_s
+    return Holder(held["host"], held["pid"], held["token"], max(0.0, silent), alive)
+
+
 class LeaseLostError(RayslError):
     """Another driver holds this sweep now; this one must write nothing more."""
+
+
+class Holds(Protocol):
+    """Whoever may write to a ledger."""
+
+    def check(self) -> None:
+        """Make sure that it still may."""
+
+
+class Unshared:
+    """The right to write to a ledger that is in this process's memory, which nobody else has."""
+
+    def check(self) -> None:
+        """Say nothing: nobody can take it."""
 
 
 class Lease:
@@ -45,6 +104,11 @@ class Lease:
         self._token = uuid.uuid4().hex
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    @property
+    def token(self) -> str:
+        """What tells this holder from any other."""
+        return self._token
 
     def take(self) -> None:
         """Become the holder and start beating.

@@ -16,8 +16,9 @@ class Launch:
         number: the trial.
         fence: the attempt.
         recorded: epochs that the ledger has; what the run directory has beyond them is reported first.
-        directory: the trial's run directory.
+        directory: the trial's run directory, absolute: processes have working directories of their own.
         config: the trial's whole config.
+        fidelity: which of the sweep's forms it has, and so which images.
         threads: CPU threads to compute with.
         stop_file: when this file appears, save at the next step and end.
         standby: handle of the process that runs it in place of the one that is asked to.
@@ -28,6 +29,7 @@ class Launch:
     recorded: int
     directory: str
     config: RunConfig
+    fidelity: int
     threads: int
     stop_file: str
     standby: Any = None
@@ -53,12 +55,15 @@ class End:
     """A trial's own end, other than its last epoch.
 
     Args:
-        cause: `nan`, `inf`, `collapse`, `oom`, `error`, or `fenced` where a newer attempt has taken over.
+        cause: `nan`, `inf`, `collapse`, `oom`, `error`, `killed`, `interrupted`, or `fenced` where a newer
+            attempt has taken over.
         reason: a sentence for people.
+        died: whether it is the end of the attempt only, because a worker of several is gone.
     """
 
     cause: str
     reason: str
+    died: bool = False
 
 
 def unpack(result: dict[str, Any]) -> tuple[int, int, Row | End]:

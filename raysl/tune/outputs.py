@@ -5,49 +5,67 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from raysl import __version__
 from raysl.config import yaml
 from raysl.train.atomic import write_atomically
 from raysl.train.method_copy import keep_method
+from raysl.tune.choice import Choice
 from raysl.tune.entry import Entry
 from raysl.tune.resolve import Space
 
 _SUFFIX = ".hparams"
 
 
-def write_best(directory: Path, space: Space, best: Entry, trials: Sequence[Entry]) -> Path:
+def write_best(directory: Path, space: Space, choice: Choice, trials: Sequence[Entry]) -> Path:
     """Write the winner's whole config, for `raysl pretrain`, with where it comes from as a comment."""
-    config = space.config
-    when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(best.ended))
+    config, chosen = space.config, choice.chosen
+    when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(chosen.ended))
+    seeds = len(choice.seeds)
+    noise = "not measured" if choice.deviation is None else f"{choice.deviation:.4g} between seeds of trial 0"
     lines = [
-        f"The best of {len(trials)} trials of sweep {directory.name}; raysl {__version__}",
-        f"trial: {best.number} (trials/{best.number}), ended {when}",
-        f"objective: {config.objective.metric} = {best.value:.6g} ({config.objective.direction}) "
-        f"at epoch {best.epoch}, on the selection split",
-        *(f"{key} = {value!r}" for key, value in best.params.items()),
+        f"Chosen of {len(trials)} trials of sweep {directory.name}; raysl {__version__}",
+        f"trial: {chosen.number} (trials/{chosen.number}), ended {when}",
+        f"objective: {config.target.metric} = {choice.mean:.6g}, mean of {seeds} seed{'s' * (seeds > 1)} "
+        f"({config.target.direction}) at epoch {chosen.epoch}, on the selection split",
+        f"standard deviation: {noise}; as good: trials {', '.join(map(str, choice.equivalent))}; "
+        f"highest single value {choice.best.value:.6g} (trial {choice.best.number})",
+        *(f"{key} = {value!r}" for key, value in chosen.params.items()),
         f"recipe: {', '.join(config.base)}; sampler: {config.sampler.name}, seed {config.sampler.seed}; "
         f"stopping: {config.stopping.rule}",
     ]
     path = directory / "best.yaml"
-    winner = space.run_config(best.params)
+    # The whole trial, even where only proxies of it have run.
+    winner = space.run_config(chosen.params)
     keep_method(directory, winner)
     write_atomically(path, "".join(f"# {line}\n" for line in lines) + yaml.dump(winner.to_dict()))
     return path
 
 
-def write_trials(directory: Path, trials: Sequence[Entry]) -> None:
-    """Write the summary of the ledger that `raysl show` reads: `trials.json`, one object for each trial."""
+def write_trials(directory: Path, trials: Sequence[Entry], choice: Choice | None = None) -> None:
+    """Write the summary of the ledger that `raysl show` reads: `trials.json`, one object for each trial.
+
+    Args:
+        directory: the sweep's directory.
+        trials: the record.
+        choice: what it recommends; the chosen trial has the values of all its seeds as `chosen`.
+    """
+    chosen = {} if choice is None else {choice.chosen.number: list(choice.seeds)}
     rows = [
         {
             "number": entry.number,
+            "role": asdict(entry.role),
             "state": entry.state,
+            "audited": entry.audited,
             "cause": entry.cause,
             "reason": "" if entry.state == "complete" else entry.reason,
             "params": entry.params,
             "value": entry.value,
+            "values": entry.values,
             "epoch": entry.epoch,
+            "chosen": chosen.get(entry.number),
         }
         for entry in trials
     ]

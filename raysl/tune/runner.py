@@ -35,13 +35,18 @@ class TrialRunner:
     """Runs the training loop, an epoch at a time.
 
     Args:
-        data: the decoded images of all trials.
-        loop: another loop than `raysl.train.loop.epochs`, for tests.
+        fetch: returns the decoded images of a form of the trials, and another loop than
+            `raysl.train.loop.epochs`, for tests.
+        gang: runs the loop of a trial in workers of its own, where trials have several.
     """
 
-    def __init__(self, data: TrainData, loop: Loop | None = None) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[int], tuple[TrainData, Loop | None]],
+        gang: Callable[[Launch], Iterator[Any]] | None = None,
+    ) -> None:
         logging.getLogger("raysl").setLevel(logging.WARNING)
-        self._data, self._loop = data, loop or epochs
+        self._fetch, self._gang = fetch, gang
         self._environment = describe_environment()
         self._launch: Launch | None = None
         self._reports: Iterator[Any] | None = None
@@ -60,25 +65,25 @@ class TrialRunner:
             raise RuntimeError("no trial was begun")
         try:
             return self._next(self._launch)
-        except Interrupted as error:
-            return End("interrupted", str(error))
-        except TrainingStopped as error:
-            return End(error.cause, error.detail)
-        except Fenced as error:
-            return End("fenced", str(error))
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            torch.cuda.empty_cache()
-            return End("oom", f"out of memory: {str(error).partition(chr(10))[0]}")
+        except GangEnded as ended:
+            end, trace = ended.end, ended.trace
         except Exception as error:  # a trial may fail in any way; the sweep goes on
-            return self._explain(self._launch, error)
+            end, trace = end_of(error), traceback.format_exc()
+        if end.cause == "oom":
+            torch.cuda.empty_cache()
+        elif end.cause == "error":
+            folder = Path(self._launch.directory)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.txt").write_text(trace, encoding="utf-8")
+        return end
 
     def finish(self) -> None:
         """Let go of the run directory."""
         reports, self._reports = self._reports, None
-        if reports is not None:
-            with contextlib.suppress(Fenced):
-                reports.close()  # type: ignore[attr-defined]
-        self._held.close()
+        with self._held:
+            if reports is not None:
+                with contextlib.suppress(Fenced):
+                    reports.close()  # type: ignore[attr-defined]
 
     def _next(self, launch: Launch) -> Row:
         if self._reports is None:
@@ -103,14 +108,17 @@ class TrialRunner:
         self._run.prepare(launch.config)
         if not (self._run.path / "environment.json").exists():
             write_atomically(self._run.path / "environment.json", json.dumps(self._environment, indent=1))
+        if self._gang is not None:
+            return self._gang(launch)
+        data, loop = self._fetch(launch.fidelity)
         context = Context(
             run=self._run,
-            data=self._data,
+            data=data,
             device=choose_device(launch.config),
             fence=launch.fence,
             stop=Path(launch.stop_file).exists,
         )
-        return iter(self._loop(launch.config, context))
+        return iter((loop or epochs)(launch.config, context))
 
     def _read_rows(self) -> None:
         """Queue what is on record beyond what was sent: epochs the ledger lacks, then each new one."""
@@ -118,13 +126,32 @@ class TrialRunner:
         rows = (row for row in self._run.metrics() if row["epoch"] > last)
         self._rows.extend(Row(row["epoch"], row["time"], row["metrics"]) for row in rows)
 
-    def _explain(self, launch: Launch, error: Exception) -> End:
-        """Keep the trace with the trial and return its last line."""
-        folder = Path(launch.directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        said = str(error).strip().partition("\n")[0]
-        return End("error", said if isinstance(error, InputError) else f"{type(error).__name__}: {said}")
+
+class GangEnded(Exception):
+    """How a trial with workers of its own has ended, as they tell it.
+
+    Args:
+        end: the end.
+        trace: where it happened, for people.
+    """
+
+    def __init__(self, end: End, trace: str = "") -> None:
+        super().__init__(end.reason)
+        self.end, self.trace = end, trace
+
+
+def end_of(error: Exception) -> End:
+    """Return what an exception of the loop means."""
+    if isinstance(error, Interrupted):
+        return End("interrupted", str(error))
+    if isinstance(error, TrainingStopped):
+        return End(error.cause, error.detail)
+    if isinstance(error, Fenced):
+        return End("fenced", str(error))
+    said = str(error).strip().partition("\n")[0]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return End("oom", f"out of memory: {said}")
+    return End("error", said if isinstance(error, InputError) else f"{type(error).__name__}: {said}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raysl.tune.bridge import Bridge
+from raysl.tune.gangs import Gangs
 from raysl.tune.messages import unpack
 
 
@@ -18,20 +19,25 @@ class StudyScheduler(FIFOScheduler):
 
     Args:
         bridge: decides.
+        gangs: the workers of trials, where they have several.
     """
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, gangs: Gangs | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._bridge = bridge
+        self._bridge, self._gangs = bridge, gangs
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return whether Tune stops the attempt or asks for its next epoch."""
         stop = self._bridge.receive(trial.trial_id, *unpack(result))
+        if stop and self._gangs is not None:
+            self._gangs.leave(trial.config["launch"])
         answer: str = TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
         return answer
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tell the bridge why an attempt's process is gone; Tune's searcher is told only that it is."""
+        if self._gangs is not None:
+            self._gangs.lost(trial.config["launch"])
         self._bridge.lost(trial.trial_id, *_cause(trial))
 
     def __getstate__(self) -> dict[str, Any]:

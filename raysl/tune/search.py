@@ -6,7 +6,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from raysl.tune.bridge import Answer, Bridge
+from raysl.tune.agenda import Answer
+from raysl.tune.bridge import Bridge
 
 
 class StudySearcher(Searcher):

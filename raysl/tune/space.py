@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from raysl.config import SEARCH_SPACES, Config, build, leaves, merge, nearest, nested
-from raysl.errors import InputError
-from raysl.train.config import RunConfig
+from raysl.config import Config, leaves
+from raysl.data.config import SubsetConfig
+from raysl.tune.domains import Domain, Scalar
 from raysl.tune.expression import Expression
+from raysl.tune.sampler_config import SamplerConfig, TPEConfig
+from raysl.tune.stopping_config import StoppingConfig
 
-Scalar = bool | int | float | str | None
-When = dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1)]]
-_WHEN = (
-    "Searched only where these keys have these values (one, or one of a list); keys come earlier in the file."
-)
 _NOT_SEARCHED = {
     "data": "the images are decoded once and shared by all trials",
     "train.epochs": "trials are compared epoch by epoch; set epochs",
+    "train.seed": "it would be searched for luck; noise.seeds measures what it is worth",
     "schedule.horizon": "it goes with the epochs, which all trials share; set it for all",
     "launch": "it says where a trial runs, not what it learns; set it for all",
     "checkpoint": "it does not change what a trial learns; set it for all",
@@ -28,75 +26,12 @@ _NOT_SEARCHED = {
 }
 
 
-class FloatDomain(Config):
-    """A real interval, `low` to `high`, both included."""
-
-    type: Literal["float"]
-    """`float`."""
-    low: float
-    """Smallest value."""
-    high: float
-    """Largest value."""
-    log: bool = False
-    """Whether the logarithm is what is searched uniformly."""
-    step: Annotated[float, Field(gt=0.0)] | None = None
-    """Grid width; not with `log`."""
-    when: When = Field(default_factory=dict, description=_WHEN)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> FloatDomain:
-        _check_interval(self.low, self.high, self.log)
-        if self.log and self.step is not None:
-            raise ValueError("step and log exclude each other; leave one out")
-        return self
-
-    def ends(self) -> list[Scalar]:
-        """Return the values at the edge of the domain, for checking a space before it is run."""
-        return [self.low, self.high]
+def _readable(text: str) -> str:
+    Expression(text)
+    return text
 
 
-class IntDomain(Config):
-    """Whole numbers, `low` to `high`, both included."""
-
-    type: Literal["int"]
-    """`int`."""
-    low: int
-    """Smallest value."""
-    high: int
-    """Largest value."""
-    log: bool = False
-    """Whether the logarithm is what is searched uniformly."""
-    step: int = Field(1, ge=1)
-    """Distance between values; 1 with `log`."""
-    when: When = Field(default_factory=dict, description=_WHEN)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> IntDomain:
-        _check_interval(self.low, self.high, self.log)
-        if self.log and self.step != 1:
-            raise ValueError("step and log exclude each other; leave one out")
-        return self
-
-    def ends(self) -> list[Scalar]:
-        """Return the values at the edge of the domain, for checking a space before it is run."""
-        return [self.low, self.high]
-
-
-class CategoricalDomain(Config):
-    """A handful of values without order."""
-
-    type: Literal["categorical"]
-    """`categorical`."""
-    choices: tuple[Scalar, ...] = Field(min_length=1)
-    """The values."""
-    when: When = Field(default_factory=dict, description=_WHEN)
-
-    def ends(self) -> list[Scalar]:
-        """Return every choice, for checking a space before it is run."""
-        return list(self.choices)
-
-
-Domain = Annotated[FloatDomain | IntDomain | CategoricalDomain, Field(discriminator="type")]
+ExpressionText = Annotated[str, AfterValidator(_readable)]
 
 
 class ObjectiveConfig(Config):
@@ -108,33 +43,66 @@ class ObjectiveConfig(Config):
     """Which way is better."""
 
 
-class SamplerConfig(Config):
-    """Who suggests.
+class ProxyConfig(Config):
+    """A cheaper form of the trials, in which they are searched before the best are run in the next form.
 
-    A fresh one is made for every suggestion, seeded by the sweep's seed and the trial's number.
+    What is not given is as in the whole trial. The learning rate keeps the schedule of the whole trial
+    (`schedule.horizon`), so that a proxy of fewer epochs is its beginning.
     """
 
-    name: Literal["tpe", "random"] = "tpe"
-    """`tpe` (multivariate, grouped over conditions, pessimistic about running trials) or `random`."""
-    seed: int = Field(0, ge=0)
-    """Seed of all suggestions."""
-    n_startup_trials: int = Field(10, ge=0)
-    """Finished trials before `tpe` stops suggesting at random."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of Optuna's sampler, such as `n_ei_candidates`."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Fewer epochs."""
+    subset: SubsetConfig | None = None
+    """Fewer training images, as `data.subset`."""
+    image_size: Annotated[int, Field(ge=1)] | None = None
+    """Smaller images: `data.image_size`, and `views.size` where the recipe has one."""
+    promote: int = Field(5, ge=1)
+    """How many of the best are run in the next form."""
+
+    @model_validator(mode="after")
+    def _cheaper(self) -> ProxyConfig:
+        if self.epochs is None and self.subset is None and self.image_size is None:
+            raise ValueError("give epochs, subset or image_size: nothing makes this proxy cheaper")
+        return self
 
 
-class StoppingConfig(Config):
-    """Which trials are not worth going on with. Decided from the recorded curves alone."""
+class BudgetConfig(Config):
+    """What a sweep may use, over all its starts; null is no limit.
 
-    rule: Literal["successive_halving", "median", "none"] = "successive_halving"
-    """`successive_halving`, `median` or `none`."""
-    min_epochs: int = Field(2, ge=1)
-    """Epochs every trial is given before it can be stopped."""
-    reduction_factor: int = Field(3, ge=2)
-    """`successive_halving`: one in so many goes on at each rung, and rungs are that factor apart."""
-    min_trials: int = Field(4, ge=1)
-    """`median`: other trials that must have been measured at an epoch before it decides anything."""
+    All trials count, with attempts that died and with processes that are held while they wait. When one
+    limit is reached, trials save and stop within a report, and the same command goes on once it is raised.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs of all trials together."""
+    hours: Annotated[float, Field(gt=0.0)] | None = None
+    """Wall-clock hours."""
+    gpu_hours: Annotated[float, Field(gt=0.0)] | None = None
+    """GPUs held, times hours."""
+    money: Annotated[float, Field(gt=0.0)] | None = None
+    """In the currency of the prices."""
+
+
+class PricesConfig(Config):
+    """What an hour of each resource that trials hold costs."""
+
+    gpu_hour: float = Field(0.0, ge=0.0)
+    """One GPU for an hour."""
+    cpu_hour: float = Field(0.0, ge=0.0)
+    """One CPU for an hour."""
+    currency: str = "USD"
+    """Its name, for people."""
+
+
+class NoiseConfig(Config):
+    """How much of a difference between trials is luck."""
+
+    seeds: int = Field(3, ge=1)
+    """Seeds that the first prior is run with, and in the end the chosen configuration; 1 measures nothing."""
+    best_seeds: Annotated[int, Field(ge=1)] | None = None
+    """Seeds that the chosen configuration is run with, where not `seeds`."""
+    deviations: float = Field(2.0, ge=0.0)
+    """Standard deviations between seeds within which a trial is as good as the best."""
 
 
 class SpaceConfig(Config):
@@ -148,22 +116,41 @@ class SpaceConfig(Config):
     """Recipes or files that every trial starts from, merged left to right."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Values set in every trial, by (dotted) key."""
-    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
-    """What is optimised."""
+    objective: tuple[ObjectiveConfig, ...] = Field((ObjectiveConfig(),), min_length=1)
+    """What is optimised: one metric, or a list of them. The first names the best trial."""
     search: dict[str, Domain] = Field(min_length=1)
-    """Searched keys of the run's config (`optimizer.lr`) and their domains."""
-    constraints: tuple[str, ...] = ()
+    """Searched keys of the run's config (`optimizer.lr`), or names of your own that `tied` uses, and their
+    domains."""
+    tied: dict[str, ExpressionText] = Field(default_factory=dict)
+    """Keys that follow from others: expressions, such as `method.w_size: factor * method.projector.out`."""
+    constraints: tuple[ExpressionText, ...] = ()
     """Expressions over config keys that must hold, such as `method.w_size > backbone.width`."""
-    sampler: SamplerConfig = Field(default_factory=SamplerConfig)
+    priors: tuple[dict[str, Scalar], ...] = ({},)
+    """Configurations to run first: values of searched keys. Keys left out have the recipe's values, so that
+    `{}` is the recipe itself."""
+    sampler: SamplerConfig = Field(default_factory=TPEConfig)
     """Who suggests."""
     stopping: StoppingConfig = Field(default_factory=StoppingConfig)
     """Who stops early."""
+    stop_on: str | None = None
+    """Which objective's metric stopping compares, where there are several; the first when not given."""
     trials: int = Field(16, ge=1)
-    """Trials in all."""
+    """Configurations in all. Further seeds of one, and promotions from a proxy, come on top."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
     """Trials at a time; as many as the cluster holds when not given."""
+    deterministic: bool = False
+    """Whether trial n knows exactly of trials up to n - `concurrent`, waiting for them, so that the sweep
+    comes out the same however fast its trials are and however often it is cut off."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Epochs of a trial that is not stopped; the recipe's `train.epochs` when not given."""
+    proxy: tuple[ProxyConfig, ...] = ()
+    """One cheaper form of the trials, or several, from the cheapest on."""
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    """What the sweep may use."""
+    prices: PricesConfig = Field(default_factory=PricesConfig)
+    """What it costs; needed by `budget.money`."""
+    noise: NoiseConfig = Field(default_factory=NoiseConfig)
+    """How luck is measured."""
     attempts: int = Field(3, ge=1)
     """How often a trial whose process dies is started before it counts as failed."""
     warm_spare: bool = True
@@ -171,17 +158,25 @@ class SpaceConfig(Config):
     ledger: str | None = None
     """Where the study is kept: a database URL; a journal file in the sweep's directory when not given."""
 
+    @property
+    def target(self) -> ObjectiveConfig:
+        """The objective that names the best trial."""
+        return self.objective[0]
+
+    @property
+    def judged(self) -> ObjectiveConfig:
+        """The objective that stopping compares."""
+        return next((one for one in self.objective if one.metric == self.stop_on), self.target)
+
     @field_validator("base", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
-    @field_validator("constraints")
+    @field_validator("objective", "proxy", mode="before")
     @classmethod
-    def _can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            Expression(text)
-        return value
+    def _one_or_list(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else [value]
 
     @field_validator("ledger")
     @classmethod
@@ -193,101 +188,55 @@ class SpaceConfig(Config):
         return value
 
     @model_validator(mode="after")
-    def _keys_agree(self) -> SpaceConfig:
-        seen: set[str] = set()
-        fixed = {key for key, _ in leaves(self.overrides)}
-        for key, domain in self.search.items():
-            if key in fixed:
-                raise ValueError(f"{key} is both searched and overridden; keep one")
-            for part, why in _NOT_SEARCHED.items():
-                if f"{key}.".startswith(f"{part}."):
-                    raise ValueError(f"{key} cannot be searched: {why}")
-            for other in domain.when:
-                if other in self.search and other not in seen:
-                    raise ValueError(
-                        f"search.{key}.when names {other}, which must come before it in the file"
-                    )
-            seen.add(key)
+    def _agrees(self) -> SpaceConfig:
+        """Refuse what does not go together, all of it at once, each mistake by its key."""
+        errors: list[InitErrorDetails] = [
+            {"type": PydanticCustomError("value_error", "{told}", {"told": told}), "loc": key, "input": {}}
+            for key, told in [*_wrong_keys(self), *_wrong_parts(self)]
+        ]
+        if errors:
+            raise ValidationError.from_exception_data("space", errors)
         return self
 
 
-def load_space(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> SpaceConfig:
-    """Load a search space by name, path or value, changed by `key=value` overrides.
-
-    A key of the space itself (`trials=8`, `search.method.mu.high=1`, `search.method.mu=null` to drop it)
-    changes the space; any other is a key of the run's config, set in every trial and no longer searched.
-    `train.epochs=8` means `epochs=8`.
-
-    Raises:
-        InputError: one line per mistake.
-    """
-    overrides = [
-        f"epochs={value}" if key.strip() == "train.epochs" and equals else text
-        for text in overrides
-        for key, equals, value in [text.partition("=")]
-    ]
-    own = [text for text in overrides if text.partition("=")[0].split(".")[0] in SpaceConfig.model_fields]
-    fixed = [text for text in overrides if text not in own]
-    known = set(SpaceConfig.model_fields) | set(RunConfig.model_fields)
-    for text in fixed:
-        if (first := text.partition("=")[0].split(".")[0]) not in known:
-            raise InputError(f"override {text!r}: {first}: unknown key; {nearest(first, known)}")
-    stem = {} if isinstance(source, Mapping) else {"name": Path(source).stem}
-    values, origins = merge([source], [text for text in own if not text.startswith("search.")], SEARCH_SPACES)
-    for key in ("search", "overrides"):
-        if not isinstance(values.get(key) or {}, Mapping):
-            where = f"{origins[key]}: " if key in origins else ""
-            raise InputError(f"{where}{key} = {values[key]!r}: expected a mapping of keys to values")
-    changes, _ = merge([], [text for text in own if text.startswith("search.")], SEARCH_SPACES)
-    _change_search(values, changes.get("search", {}))
-    if fixed:
-        dotted = {"overrides": _nested_all(values.get("overrides") or {})}
-        more, _ = merge([dotted, {"overrides": merge([], fixed)[0]}])
-        values["overrides"] = more["overrides"]
-        keys = {text.partition("=")[0].strip() for text in fixed}
-        values["search"] = {
-            key: domain for key, domain in values.get("search", {}).items() if key not in keys
-        }
-    return build(SpaceConfig, stem | values, origins)
+_Mistake = tuple[tuple[str | int, ...], str]
+"""Where, and what is wrong there."""
 
 
-def _nested_all(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Spread dotted keys of a mapping into nested mappings."""
-    merged, _ = merge([nested(key, value) for key, value in values.items()])
-    return merged
+def _wrong_keys(space: SpaceConfig) -> Iterator[_Mistake]:
+    seen: set[str] = set()
+    fixed = {key for key, _ in leaves(space.overrides)}
+    for key, domain in space.search.items():
+        for taken, what in ((fixed, "overridden"), (set(space.tied), "tied")):
+            if key in taken:
+                yield ("search", key), f"both searched and {what}; keep one"
+        if (why := _shared(key)) is not None:
+            yield ("search", key), f"cannot be searched: {why}"
+        for other in domain.when:
+            if other in space.search and other not in seen:
+                yield ("search", key), f"its condition names {other}, which must come before it in the file"
+        seen.add(key)
+    for key in space.tied:
+        if (why := _shared(key)) is not None:
+            yield ("tied", key), f"cannot be tied: {why}"
+    for number, prior in enumerate(space.priors):
+        for key in prior:
+            if key not in space.search:
+                yield ("priors", number, key), f"{key} is not searched; drop it there"
 
 
-def _change_search(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Apply `search.<key>={...}`, `search.<key>.<field>=value`, `search.<key>=null`; keys hold dots."""
-    search = dict(values.get("search") or {})
-    for key, change in _domain_changes(changes, search):
-        if change is None:
-            search.pop(key, None)
-        elif not isinstance(change, Mapping):
-            search[key] = change
-        else:
-            # Another type of domain has other fields, so nothing of the old one is kept.
-            old = search.get(key)
-            old = old if isinstance(old, Mapping) else {}
-            same = change.get("type", old.get("type")) == old.get("type")
-            search[key] = {**(old if same else {}), **change}
-    values["search"] = search
+def _wrong_parts(space: SpaceConfig) -> Iterator[_Mistake]:
+    metrics = [one.metric for one in space.objective]
+    if len(set(metrics)) < len(metrics):
+        yield ("objective",), f"names {', '.join(metrics)}; each metric once"
+    if space.stop_on is not None and space.stop_on not in metrics:
+        yield ("stop_on",), f"{space.stop_on!r}: expected one of objective: {', '.join(metrics)}"
+    if space.deterministic and space.concurrent is None:
+        yield ("deterministic",), "needs concurrent, because how many trials run at a time must not vary"
+    if space.budget.money is not None and not (space.prices.gpu_hour or space.prices.cpu_hour):
+        yield ("budget", "money"), "needs prices.gpu_hour or prices.cpu_hour"
 
 
-def _domain_changes(
-    changes: Mapping[str, Any], search: Mapping[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
-    """Yield (searched key, what is said about it) from nested overrides."""
-    for name, change in changes.items():
-        key = prefix + name
-        if key in search or not isinstance(change, Mapping) or isinstance(change.get("type"), str):
-            yield key, change
-        else:
-            yield from _domain_changes(change, search, f"{key}.")
-
-
-def _check_interval(low: float, high: float, log: bool) -> None:
-    if low > high:
-        raise ValueError(f"low = {low} is above high = {high}; swap them")
-    if log and low <= 0:
-        raise ValueError(f"low = {low}: a log domain starts above 0")
+def _shared(key: str) -> str | None:
+    """Return why all trials share a key, or None where they need not."""
+    return next((why for part, why in _NOT_SEARCHED.items() if f"{key}.".startswith(f"{part}.")), None)

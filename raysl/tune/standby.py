@@ -20,7 +20,7 @@ class Standby:
     They hold no resources of their own, because they use those of the process that died.
 
     Args:
-        shared: a list with a reference to (images, loop).
+        shared: for each form of the trials, a reference to (images, loop).
     """
 
     def __init__(self, shared: list[Any]) -> None:
@@ -69,7 +69,7 @@ class _Process:
     def __init__(self, shared: list[Any]) -> None:
         from raysl.tune.runner import TrialRunner
 
-        self._runner = TrialRunner(*ray.get(shared[0]))
+        self._runner = TrialRunner(lambda fidelity: ray.get(shared[fidelity]))
         self._ahead: Row | End | None = None
 
     def ready(self) -> None:

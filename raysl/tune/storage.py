@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from raysl.errors import InputError, RayslError
-from raysl.tune.suggest import quiet_optuna
+from raysl.tune.suggestion import quiet_optuna
 
 Direction = Literal["maximize", "minimize"]
 
@@ -79,9 +80,9 @@ def open_storage(where: str | Path) -> BaseStorage:
         raise InputError(f"ledger {where!r} cannot be opened: {str(error).splitlines()[0]}") from None
 
 
-def open_study(storage: BaseStorage, name: str, direction: Direction) -> optuna.Study:
+def open_study(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
     """Return the study, made if it is not there; opening one that is there writes nothing."""
     with quiet_optuna():
         if any(summary.study_name == name for summary in storage.get_all_studies()):
             return optuna.load_study(study_name=name, storage=storage)
-        return optuna.create_study(study_name=name, storage=storage, direction=direction)
+        return optuna.create_study(study_name=name, storage=storage, directions=list(directions))

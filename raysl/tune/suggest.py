@@ -2,77 +2,63 @@
 
 Each suggestion is asked of a fresh sampler over a copy of the record in memory. So what a sampler saw is what
 it was given, the same question has the same answer after a crash, and what failures mean to a sampler is
-decided here alone:
-
-    complete                     its value at the last epoch; feasible
-    pruned                       its curve; feasible; TPE ranks it below complete trials, longer ones first
-    running                      TPE takes its neighbourhood as bad until it is known (constant liar)
-    failed: nan, inf, collapse,  its parameters are to blame: infeasible, the more so the earlier it died;
-            oom, error           TPE ranks it below all others, so later suggestions keep away from it
-    failed: killed               nobody knows what the parameters were worth: not shown
+decided by us alone (the table is in `shown`).
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
-import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-
-from raysl.config import nearest
 from raysl.errors import InputError
+from raysl.tune.by_optuna import OptunaAsker, check_options
+from raysl.tune.domains import CategoricalDomain
 from raysl.tune.entry import Entry
+from raysl.tune.evolution import Evolution, adapted, population
 from raysl.tune.resolve import Space
-from raysl.tune.space import CategoricalDomain, Domain, IntDomain, SamplerConfig, Scalar
+from raysl.tune.sampler_config import (
+    CMAESConfig,
+    GPConfig,
+    GridConfig,
+    NSGA2Config,
+    QMCConfig,
+    RandomConfig,
+    TPEConfig,
+)
+from raysl.tune.sequences import Chance, LowDiscrepancy, grid_of
+from raysl.tune.suggestion import Suggestion
 
-BLAMELESS = frozenset({"killed"})
 _TRIES = 200
+# After so many refused suggestions, chance goes on; those of a GP cost up to a second each.
+_PATIENCE, _PATIENCE_WITH_GP = 50, 6
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """Parameters for the next trial.
-
-    Args:
-        params: value of every active key.
-        distributions: Optuna's form of their domains.
-        rejected: suggestions before it that broke a constraint.
-        system_attrs: what the sampler itself wants kept with the trial.
-    """
-
-    params: dict[str, Scalar]
-    distributions: dict[str, BaseDistribution]
-    rejected: int = 0
-    system_attrs: dict[str, Any] = field(default_factory=dict)
+class _Asker(Protocol):
+    def ask(self, attempt: int) -> Suggestion: ...
 
 
-def suggest(space: Space, number: int, seen: Sequence[Entry]) -> Suggestion:
+def suggest(space: Space, number: int, seen: Sequence[Entry], *, index: int | None = None) -> Suggestion:
     """Suggest the parameters of a trial.
 
     Args:
         space: the search space.
         number: the trial's number.
-        seen: the record of all trials before it.
+        seen: the record of the searched trials before it, as far as it is known.
+        index: how many suggestions were asked for before it, known or not; the number when not given.
 
     Raises:
+        SpaceExhaustedError: the grid is used up.
         InputError: no suggestion satisfies the constraints, or the sampler refuses its options.
     """
+    check_sampler(space)
+    index = number if index is None else index
+    if isinstance(space.config.sampler, GridConfig):
+        return grid_of(space).suggest(index)
+    asker, chance = _asker(space, number, index, seen), Chance(space, number)
+    patience = _PATIENCE_WITH_GP if isinstance(space.config.sampler, GPConfig) else _PATIENCE
     refusal: str | None = None
     for attempt in range(_TRIES):
-        found = _ask(space, number, attempt, seen)
+        found = (asker if attempt < patience else chance).ask(attempt)
         refusal = space.refusal(found.params)
         if refusal is None:
             return found
@@ -82,92 +68,106 @@ def suggest(space: Space, number: int, seen: Sequence[Entry]) -> Suggestion:
     )
 
 
-def _ask(space: Space, number: int, attempt: int, seen: Sequence[Entry]) -> Suggestion:
-    seed = int(np.random.SeedSequence([space.config.sampler.seed, number, attempt]).generate_state(1)[0])
-    with quiet_optuna():
-        sampler = _sampler(space.config.sampler, seed)
-        study = optuna.create_study(direction=space.config.objective.direction, sampler=sampler)
-        study.add_trials([_as_seen(entry, space.epochs) for entry in seen])
-        trial = study.ask()
-        params: dict[str, Scalar] = {}
-        for key, domain in space.config.search.items():
-            if space.is_active(domain, params):
-                params[key] = _suggest_one(trial, key, domain)
-        kept = study.get_trials(deepcopy=False)[-1]
-    return Suggestion(params, dict(kept.distributions), attempt, dict(kept.system_attrs))
+def check_sampler(space: Space) -> None:
+    """Check that the sampler can work on this space.
 
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Silence what Optuna says at every study and ask: that one was created, that `group` is experimental."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-def _sampler(config: SamplerConfig, seed: int) -> BaseSampler:
-    try:
-        if config.name == "random":
-            return RandomSampler(seed=seed, **config.options)
-        defaults: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
-        if not hasattr(Trial, "set_constraint"):
-            # Before Optuna 5 the sampler looks at constraints only if it is given such a function.
-            defaults["constraints_func"] = lambda trial: ()
-        return TPESampler(seed=seed, n_startup_trials=config.n_startup_trials, **(defaults | config.options))
-    except (TypeError, ValueError) as error:
-        known = (
-            {"n_ei_candidates", "multivariate", "group", "constant_liar"} if config.name == "tpe" else set()
+    Raises:
+        InputError: it has no such option, its grid is not finite, or it knows one objective only.
+    """
+    config = space.config.sampler
+    check_options(config)
+    if isinstance(config, CMAESConfig) and len(space.config.objective) > 1:
+        raise InputError(
+            f"sampler.name = cmaes: knows one objective, and there are {len(space.config.objective)}; "
+            "use nsga2, tpe or gp, or keep one objective"
         )
-        hint = (
-            "; ".join(nearest(option, known) for option in config.options)
-            if known
-            else "random has no options"
+    if isinstance(config, GridConfig):
+        grid_of(space)
+
+
+def capacity(space: Space) -> int | None:
+    """Return how many suggestions there are in all: the points of a grid; None without an end.
+
+    Raises:
+        InputError: the grid is not finite.
+    """
+    return len(grid_of(space)) if isinstance(space.config.sampler, GridConfig) else None
+
+
+def warnings_for(space: Space) -> list[str]:
+    """Return what the sampler cannot do on this space, a sentence each.
+
+    Raises:
+        InputError: as `check_sampler`.
+    """
+    check_sampler(space)
+    config, search, trials = space.config.sampler, space.config.search, space.config.trials
+    found = []
+    by_chance = [key for key, domain in search.items() if domain.when]
+    if isinstance(config, GPConfig | CMAESConfig | NSGA2Config):
+        if by_chance:
+            found.append(
+                f"{config.name}: keys under a condition are drawn by chance ({', '.join(by_chance)}); "
+                "tpe models them"
+            )
+        if space.config.stopping.rule != "none":
+            told = (
+                "as worse than all complete ones"
+                if isinstance(config, CMAESConfig)
+                else "with their last value, no better than the median of complete ones"
+            )
+            found.append(
+                f"{config.name}: knows no pruned trials; they count {told}; tpe, or stopping.rule=none, is "
+                "sounder"
+            )
+    if isinstance(config, CMAESConfig):
+        found += _warnings_for_cmaes(config, space)
+    if isinstance(config, TPEConfig | GPConfig) and trials <= config.n_startup_trials:
+        found.append(
+            f"{config.name}: all {trials} trials are drawn by chance; raise trials, or lower "
+            f"sampler.n_startup_trials = {config.n_startup_trials}"
         )
-        raise InputError(f"sampler.options: {error} ({hint})") from None
+    if isinstance(config, NSGA2Config) and trials < 2 * config.population_size:
+        found.append(
+            f"nsga2: {trials} trials are less than two generations; raise trials, or lower "
+            f"sampler.population_size = {config.population_size}"
+        )
+    if isinstance(config, GridConfig) and (points := len(grid_of(space))) != trials:
+        found.append(f"grid: {min(points, trials)} of its {points} points are run; trials = {trials}")
+    return found
 
 
-def _suggest_one(trial: Trial, key: str, domain: Domain) -> Scalar:
-    if isinstance(domain, CategoricalDomain):
-        return trial.suggest_categorical(key, domain.choices)
-    if isinstance(domain, IntDomain):
-        return trial.suggest_int(key, domain.low, domain.high, step=domain.step, log=domain.log)
-    return trial.suggest_float(key, domain.low, domain.high, step=domain.step, log=domain.log)
+def _warnings_for_cmaes(config: CMAESConfig, space: Space) -> list[str]:
+    keys, trials = adapted(space), space.config.trials
+    if len(keys) < 2:
+        return [
+            "cmaes: needs two numeric keys without a condition; every key is drawn by chance; use tpe or gp"
+        ]
+    found = []
+    categorical = [
+        key for key, domain in space.config.search.items() if isinstance(domain, CategoricalDomain)
+    ]
+    if categorical:
+        found.append(
+            f"cmaes: categorical keys are drawn by chance ({', '.join(categorical)}); "
+            "tpe, gp and nsga2 model them"
+        )
+    size = population(config, len(keys))
+    if trials < 5 * size:
+        found.append(
+            f"cmaes: {trials} trials are less than five generations of {size}; use tpe or gp, or raise trials"
+        )
+    return found
 
 
-def distribution(domain: Domain) -> BaseDistribution:
-    """Return Optuna's form of a domain."""
-    if isinstance(domain, CategoricalDomain):
-        return CategoricalDistribution(domain.choices)
-    if isinstance(domain, IntDomain):
-        return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
-    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
-
-
-def _as_seen(entry: Entry, epochs: int) -> FrozenTrial:
-    """Return a trial as a sampler is to see it."""
-    state, value, attrs = TrialState.RUNNING, None, dict(entry.system_attrs)
-    if entry.state in {"complete", "pruned"}:
-        # Said outright: before Optuna 5, a trial that says nothing ranks below the infeasible ones.
-        attrs["constraints"] = [0.0]
-    if entry.state == "complete":
-        state, value = TrialState.COMPLETE, entry.value
-    elif entry.state == "pruned":
-        state = TrialState.PRUNED
-    elif entry.state == "failed" and entry.cause in BLAMELESS:
-        state = TrialState.FAIL
-    elif entry.state == "failed":
-        state = TrialState.PRUNED
-        attrs["constraints"] = [float(max(1, epochs - entry.epoch))]
-    return create_trial(
-        state=state,
-        value=value,
-        params=entry.params,
-        distributions=entry.distributions,
-        system_attrs=attrs,
-        intermediate_values={epoch: at for epoch, at in entry.curve.items() if math.isfinite(at)},
-    )
+def _asker(space: Space, number: int, index: int, seen: Sequence[Entry]) -> _Asker:
+    config = space.config.sampler
+    if isinstance(config, RandomConfig):
+        return Chance(space, number)
+    if isinstance(config, QMCConfig):
+        return LowDiscrepancy(config, space, index)
+    if isinstance(config, CMAESConfig):
+        return Evolution(config, space, number, seen)
+    if isinstance(config, TPEConfig | GPConfig | NSGA2Config):
+        return OptunaAsker(config, space, number, seen)
+    raise InputError(f"sampler.name = {config.name!r}: a grid is asked as a whole")

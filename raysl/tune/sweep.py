@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import uuid
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysl.config import build, difference, nearest, yaml
-from raysl.errors import InputError, Interrupted, RayslError
-from raysl.train.atomic import write_atomically
-from raysl.train.diagnostics import wants_knn
+from raysl.errors import Interrupted, RayslError
 from raysl.train.interrupts import stop_on_signals
-from raysl.train.method_copy import about_method, keep_source
-from raysl.train.pretrain import prepare
-from raysl.train.session import TrainData
 from raysl.tune import engine
+from raysl.tune.agenda import Answer, propose
 from raysl.tune.bridge import Bridge
-from raysl.tune.entry import Entry
+from raysl.tune.budget import Spent, spent
+from raysl.tune.choice import choose, pareto_front
+from raysl.tune.control import StopFile
+from raysl.tune.domains import Scalar
+from raysl.tune.entry import Entry, Session
+from raysl.tune.folder import changeable, check_directory, claim_directory
 from raysl.tune.gang import Gang, living_nodes
 from raysl.tune.lease import Lease
 from raysl.tune.ledger import Ledger
 from raysl.tune.outputs import write_best, write_hparams, write_trials
+from raysl.tune.plan import SweepPlan, plan_sweep
 from raysl.tune.resolve import Space
-from raysl.tune.space import Scalar, SpaceConfig
-from raysl.tune.stopping import build_rule, check_stopping
-from raysl.tune.view import SweepView, best_of, summary
-
-# What may change between two calls: none of it changes a trial.
-_FREE = ("concurrent", "attempts", "description", "warm_spare")
-_TAGS = {"eval/knn_top1", "diag/rankme", "diag/embedding_std", "train/loss"}
-_TAG_ROOMS = ("train/", "eval/", "diag/", "perf/")
+from raysl.tune.rungs import rule_of, rung_signals
+from raysl.tune.signal import Signal
+from raysl.tune.space import SpaceConfig
+from raysl.tune.view import SweepView, number_text, summary
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,23 @@ class SweepResult:
 
     Args:
         directory: its directory.
-        metric: the objective.
-        best_trial: number of the best trial.
-        best_value: its objective at its last epoch.
+        metric: the first objective.
+        best_trial: number of the chosen trial: the cheapest that is as good as any, as far as can be told.
+        best_value: its objective at its last epoch, mean over its seeds.
         best_params: its parameters.
         best_run: its run directory.
         best_config: its whole config as a file, for `raysl pretrain`.
+        seed_values: its objective with each seed.
+        deviation: standard deviation between seeds of the first configuration; None if not measured.
+        equivalent: numbers of the trials that are as good as any, within the noise.
+        highest_trial: number of the trial with the best single value.
+        highest_value: that value; the best of many is partly luck.
+        front: with several objectives, numbers of the trials that no other beats in all of them.
         states: trials by state.
         causes: failed trials by cause.
+        signals: what each rung says about the end.
+        spent: what it used.
+        exhausted: which limit of its budget ended it, or None.
     """
 
     directory: Path
@@ -58,75 +64,40 @@ class SweepResult:
     best_params: dict[str, Scalar]
     best_run: Path
     best_config: Path
+    seed_values: tuple[float, ...]
+    deviation: float | None
+    equivalent: tuple[int, ...]
+    highest_trial: int
+    highest_value: float
+    front: tuple[int, ...]
     states: dict[str, int]
     causes: dict[str, int]
+    signals: tuple[Signal, ...]
+    spent: Spent
+    exhausted: str | None
 
     def describe(self) -> str:
         """Return the result in a few lines for people."""
-        params = ", ".join(f"{key} = {value}" for key, value in self.best_params.items())
+        params = ", ".join(f"{key} = {number_text(value)}" for key, value in self.best_params.items())
         states = ", ".join(f"{count} {state}" for state, count in self.states.items())
-        causes = (
-            f" ({', '.join(f'{count} {cause}' for cause, count in self.causes.items())})"
-            if self.causes
-            else ""
-        )
-        return (
-            f"{states}{causes}\n"
-            f"best: trial {self.best_trial}, {self.metric} = {self.best_value:.6g} ({params})\n"
-            f"next: raysl pretrain {self.best_config}"
-        )
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """A sweep that has been checked and can start.
-
-    Args:
-        space: the search space with its recipes.
-        data: decoded images.
-        lines: what to tell the user before it starts.
-    """
-
-    space: Space
-    data: TrainData
-    lines: list[str]
-
-    def facts(self) -> dict[str, Any]:
-        """Return the plan as plain values, for `--dry-run --json`."""
-        return {
-            "space": self.space.config.to_dict(),
-            "base": self.space.base.to_dict(),
-            "epochs": self.space.epochs,
-        }
-
-
-def plan_sweep(config: SpaceConfig) -> SweepPlan:
-    """Check a sweep and load its data; nothing is started or written.
-
-    Raises:
-        InputError: the space, a recipe or the data cannot be used, or the objective cannot be measured.
-    """
-    metric = config.objective.metric
-    if not metric.startswith(_TAG_ROOMS):
-        raise InputError(
-            f"objective.metric = {metric!r}: expected a tag that starts with {', '.join(_TAG_ROOMS)}; "
-            f"{nearest(metric, _TAGS)}"
-        )
-    space = Space(config)
-    stopping = check_stopping(space)
-    prepared = prepare(space.base)
-    if metric.startswith("eval/knn") and not wants_knn(space.base, prepared.data):
-        raise InputError(
-            f"objective.metric = {metric!r}: needs labels, held-out images and diagnostics.knn; "
-            "choose diag/rankme without"
-        )
-    lines = [
-        *prepared.lines,
-        f"{config.trials} trials of {space.epochs} epochs; {config.objective.direction} {metric}; "
-        f"{config.sampler.name} seed {config.sampler.seed}; stopping: {stopping}",
-        *(f"search {key}: {_domain(domain.to_dict())}" for key, domain in config.search.items()),
-    ]
-    return SweepPlan(space, prepared.data, lines)
+        if self.causes:
+            states += f" ({', '.join(f'{count} {cause}' for cause, count in self.causes.items())})"
+        lines = [states]
+        if self.exhausted is not None:
+            lines.append(f"{self.exhausted}: raise it to go on (raysl sweep extend)")
+        seeds = len(self.seed_values)
+        over = f", mean of {seeds} seeds" if seeds > 1 else ""
+        lines.append(f"best: trial {self.best_trial}, {self.metric} = {self.best_value:.6g}{over} ({params})")
+        if self.deviation is not None:
+            names = ", ".join(map(str, self.equivalent))
+            lines.append(
+                f"as good within the noise (seeds differ by {self.deviation:.3g}): trials {names}; "
+                f"highest single value {self.highest_value:.6g} (trial {self.highest_trial})"
+            )
+        if len(self.front) > 1:
+            lines.append(f"no other is better in every objective: trials {', '.join(map(str, self.front))}")
+        lines += [line for signal in self.signals for line in signal.describe()]
+        return "\n".join([*lines, self.spent.describe(), f"next: raysl pretrain {self.best_config}"])
 
 
 def sweep(
@@ -151,20 +122,22 @@ def sweep(
     """
     root = Path(directory)
     plan = plan_sweep(config)
-    _check_directory(root, plan.space)
+    check_directory(root, plan.space)
     lease = Lease(root / "lease.json")
     lease.take()
+    stop_file = StopFile(root, lease.token)
     try:
-        study = _claim_directory(root, plan.space)
-        where = config.ledger or root / "study.log"
-        ledger = Ledger(where, study, config.objective.direction, plan.space.epochs, lease)
+        stop_file.remove_stale()
+        study = claim_directory(root, plan.space)
+        ledger = Ledger(config.ledger or root / "study.log", study, plan.space, lease)
         for line in plan.lines:
             say(line)
-        _run(plan, root, ledger, say, loop)
-        write_trials(root, ledger.trials)
+        exhausted = _run(plan, root, ledger, stop_file, say, loop)
+        write_trials(root, ledger.trials, choose(ledger.trials, config))
         write_hparams(root, ledger.trials)
-        return _result(root, plan.space, ledger.trials)
+        return _result(root, plan.space, ledger, exhausted)
     finally:
+        stop_file.remove()
         lease.release()
 
 
@@ -172,25 +145,29 @@ def _run(
     plan: SweepPlan,
     root: Path,
     ledger: Ledger,
+    stop_file: StopFile,
     say: Callable[[str], None],
     loop: Callable[..., Iterator[Any]] | None,
-) -> None:
+) -> str | None:
+    """Run what is left, and return which limit of the budget ended it, if one did."""
     space, config = plan.space, plan.space.config
     if ledger.trials:
         say(f"continuing {root}: {summary(ledger.trials, config)}")
-    if len(ledger.trials) >= config.trials and not ledger.running():
-        return
+    if not ledger.running() and propose(space, ledger.trials) is Answer.NEVER:
+        return None
     nodes = living_nodes()
-    gang = Gang.of(space.base.launch, nodes)
+    gang = Gang.of(space.base, nodes)
     slots = min(gang.slots(nodes), config.concurrent or config.trials, config.trials)
-    say(f"{slots} at a time, {gang.cpus:g} CPUs and {gang.gpus:g} GPUs each")
-    rule = build_rule(config.stopping, space.epochs, config.objective.direction == "maximize")
-    with SweepView(config, space.epochs, ledger.trials, say) as view, stop_on_signals() as asked:
+    say(gang.describe(slots))
+    cpus, gpus = gang.workers * gang.cpus, gang.workers * gang.gpus
+    ledger.open_session(Session(time.time(), slots, cpus, gpus, changeable(config)))
+    rule = rule_of(config, space.epochs)
+    with SweepView(space, ledger.trials, say) as view, stop_on_signals() as asked:
 
         def changed(ended: Entry | None) -> None:
             view.update(ended)
             if ended is not None:
-                write_trials(root, ledger.trials)
+                write_trials(root, ledger.trials, choose(ledger.trials, config))
 
         bridge = Bridge(
             ledger,
@@ -200,93 +177,46 @@ def _run(
             slots,
             threads=max(1, int(gang.cpus)),
             changed=changed,
-            stopped=asked,
+            stopped=lambda: asked() or stop_file(),
         )
         engine.run(bridge, gang, plan.data, loop)
     if bridge.fatal is not None:
         raise (
             bridge.fatal if isinstance(bridge.fatal, RayslError) else RayslError(f"{bridge.fatal!r}")
         ) from bridge.fatal
-    if ledger.running() or len(ledger.trials) < config.trials:
+    if bridge.exhausted is not None:
+        say(f"{bridge.exhausted}: trials have saved and stopped")
+    elif ledger.running() or propose(space, ledger.trials) is not Answer.NEVER:
         raise Interrupted(f"{summary(ledger.trials, config)}; the same command continues")
+    return bridge.exhausted
 
 
-def _check_directory(root: Path, space: Space) -> None:
-    """Refuse a directory that holds something else, before anything is written into it.
-
-    Raises:
-        InputError: it holds a sweep of another space (the message lists the differences), or no sweep.
-    """
-    file = root / "space.yaml"
-    if not file.exists():
-        others = (
-            [entry.name for entry in root.iterdir() if entry.name != "lease.json"] if root.is_dir() else []
-        )
-        if others:
-            raise InputError(f"{root}: not empty and not a sweep's directory; choose another --name")
-        return
-    before = yaml.parse(file.read_text(encoding="utf-8"), str(file))
-    old, base = build(SpaceConfig, before["space"]).to_dict(), before["base"]
-    new = space.config.to_dict()
-    for key in _FREE:
-        old.pop(key, None), new.pop(key, None)
-    changed = difference(old, new) + [f"(recipe) {line}" for line in difference(base, space.base.identity())]
-    if not changed:
-        # Those of a recipe are part of its identity; these are the choices of a searched method.name too.
-        changed = [
-            f"source_sha256 of {line}" for line in difference(before.get("own_methods", {}), _digests(space))
-        ]
-    if changed:
-        raise InputError(
-            f"{root}: holds a sweep of another space ({'; '.join(changed)}); "
-            "choose another --name, or give the same space to continue it" + about_method(changed, root)
-        )
-
-
-def _digests(space: Space) -> dict[str, str]:
-    return {reference: source.sha256 for reference, source in space.own_methods.items()}
-
-
-def _claim_directory(root: Path, space: Space) -> str:
-    """Keep the space, and what its recipes said, with the sweep; return the name of its study.
-
-    The name is no other sweep's, because a database may hold the studies of many.
-    """
-    file = root / "space.yaml"
-    if not file.exists():
-        study = f"{space.config.name}-{uuid.uuid4().hex}"
-        facts = {"study": study, "space": space.config.to_dict(), "base": space.base.identity()}
-        write_atomically(file, yaml.dump({**facts, "own_methods": _digests(space)}))
-    for source in space.own_methods.values():
-        keep_source(root, source)
-    return str(yaml.parse(file.read_text(encoding="utf-8"), str(file))["study"])
-
-
-def _result(root: Path, space: Space, trials: Sequence[Entry]) -> SweepResult:
-    best = best_of(trials, space.config)
-    causes = Counter(entry.cause for entry in trials if entry.state == "failed")
-    if best is None or best.value is None:
-        first = next((entry.reason for entry in trials if entry.reason), "")
+def _result(root: Path, space: Space, ledger: Ledger, exhausted: str | None) -> SweepResult:
+    trials, config = ledger.trials, space.config
+    choice = choose(trials, config)
+    if choice is None or choice.best.value is None:
+        first = next((entry.reason for entry in trials if entry.reason), exhausted or "")
         raise RayslError(
-            f"{root}: no trial completed ({summary(trials, space.config)}); the first ended because: {first}"
+            f"{root}: no trial completed ({summary(trials, config)}); the first ended because: {first}"
         )
+    chosen = choice.chosen
     return SweepResult(
         directory=root,
-        metric=space.config.objective.metric,
-        best_trial=best.number,
-        best_value=best.value,
-        best_params=best.params,
-        best_run=root / "trials" / str(best.number),
-        best_config=write_best(root, space, best, trials),
+        metric=config.target.metric,
+        best_trial=chosen.number,
+        best_value=choice.mean,
+        best_params=chosen.params,
+        best_run=root / "trials" / str(chosen.number),
+        best_config=write_best(root, space, choice, trials),
+        seed_values=choice.seeds,
+        deviation=choice.deviation,
+        equivalent=choice.equivalent,
+        highest_trial=choice.best.number,
+        highest_value=choice.best.value,
+        front=tuple(pareto_front(trials, config)) if len(config.objective) > 1 else (),
         states=dict(Counter(entry.state for entry in trials)),
-        causes=dict(causes),
+        causes=dict(Counter(entry.cause for entry in trials if entry.state == "failed")),
+        signals=rung_signals(config, space.base_of(0), space.epochs, trials),
+        spent=spent(trials, ledger.sessions, config.prices),
+        exhausted=exhausted,
     )
-
-
-def _domain(values: dict[str, Any]) -> str:
-    if values["type"] == "categorical":
-        text = ", ".join(str(choice) for choice in values["choices"])
-    else:
-        text = f"{values['low']:g} to {values['high']:g}" + (" (log)" if values["log"] else "")
-    when = " and ".join(f"{key} = {value}" for key, value in values["when"].items())
-    return text + (f" when {when}" if when else "")

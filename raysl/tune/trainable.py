@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -17,16 +19,18 @@ class TrialTrainable(tune.Trainable):
     the loop writes its own, and goes on from the last good one.
     """
 
-    def setup(self, config: dict[str, Any], shared: Any = None) -> None:
+    def setup(self, config: dict[str, Any], shared: Any = None, board: Any = None) -> None:
         """Import everything and begin the first trial.
 
         Args:
             config: `launch`, a `Launch`.
-            shared: a list with a reference to (images, loop), mapped from the object store.
+            shared: for each form of the trials, a reference to (images, loop) in the object store.
+            board: handle of the sweep's `Board`, where trials have several workers.
         """
+        gang = None if board is None else _gangs(shared, board)
         from raysl.tune.runner import TrialRunner
 
-        self._runner = TrialRunner(*ray.get(shared[0]))
+        self._runner = TrialRunner(lambda fidelity: ray.get(shared[fidelity]), gang)
         self._begin(config["launch"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -55,3 +59,15 @@ class TrialTrainable(tune.Trainable):
         self._launch = launch
         if launch.standby is None:
             self._runner.begin(launch)
+
+
+def _gangs(shared: Any, board: Any) -> Callable[[Launch], Iterator[int]]:
+    """Return what runs a trial in workers of its own."""
+    from raysl.cluster.environment import DEFAULTS
+
+    # On a Ray that was joined nobody has set them here; Ray Train reads them when it is imported.
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from raysl.tune.gang_trial import gang_epochs
+
+    return lambda launch: gang_epochs(launch, shared[launch.fidelity], board)

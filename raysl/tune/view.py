@@ -11,8 +11,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from raysl.tune.agenda import is_searched
+from raysl.tune.choice import best_of
+from raysl.tune.domains import Scalar
 from raysl.tune.entry import Entry
-from raysl.tune.space import Scalar, SpaceConfig
+from raysl.tune.resolve import Space
+from raysl.tune.space import SpaceConfig
 
 _ROWS = 30
 _COLOURS = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
@@ -22,22 +26,16 @@ class SweepView:
     """Shows the trials.
 
     Args:
-        config: the search space.
-        epochs: epochs of a whole trial.
+        space: the search space.
         trials: the record, which grows.
         say: told a line for every trial that ends, where there is no terminal.
         stream: where the table goes.
     """
 
     def __init__(
-        self,
-        config: SpaceConfig,
-        epochs: int,
-        trials: Sequence[Entry],
-        say: Callable[[str], None],
-        stream: TextIO = sys.stderr,
+        self, space: Space, trials: Sequence[Entry], say: Callable[[str], None], stream: TextIO = sys.stderr
     ) -> None:
-        self._config, self._epochs, self._trials, self._say = config, epochs, trials, say
+        self._space, self._config, self._trials, self._say = space, space.config, trials, say
         console = Console(file=stream)
         self._live = (
             Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -61,36 +59,29 @@ class SweepView:
 
     def line(self, entry: Entry) -> str:
         """Return an ended trial in one line."""
-        done = sum(trial.state != "running" for trial in self._trials)
-        value = f"{self._config.objective.metric} {_number(_latest(entry))}"
+        done = sum(trial.state != "running" and is_searched(trial) for trial in self._trials)
+        value = f"{self._config.target.metric} {number_text(_latest(entry))}"
         cause = f" ({entry.cause})" if entry.state == "failed" else ""
         what = f"{entry.state}{cause} after {entry.epoch} epochs"
         why = f"; {entry.reason}" if entry.state == "failed" else ""
-        return f"[{done}/{self._config.trials}] trial {entry.number}: {what}, {value}, {_params(entry)}{why}"
+        return f"[{done}/{self._config.trials}] {name_of(entry)}: {what}, {value}, {_params(entry)}{why}"
 
     def table(self) -> Table:
         """Return the latest trials, and the best so far."""
         keys = list(self._config.search)
         table = Table(title=summary(self._trials, self._config), title_justify="left")
-        for name in ("trial", "state", "epoch", self._config.objective.metric, *keys):
+        for name in ("trial", "state", "epoch", self._config.target.metric, *keys):
             table.add_column(name, justify="left" if name == "state" else "right")
         for entry in self._trials[-_ROWS:]:
             state = entry.cause if entry.state == "failed" else entry.state
             table.add_row(
                 str(entry.number),
                 f"[{_COLOURS[entry.state]}]{state}",
-                f"{entry.epoch}/{self._epochs}",
-                _number(_latest(entry)),
-                *(_number(entry.params.get(key)) for key in keys),
+                f"{entry.epoch}/{self._space.epochs_of(entry.role.fidelity)}",
+                number_text(_latest(entry)),
+                *(number_text(entry.params.get(key)) for key in keys),
             )
         return table
-
-
-def best_of(trials: Sequence[Entry], config: SpaceConfig) -> Entry | None:
-    """Return the complete trial with the best value at its last epoch; of equals, the first."""
-    complete = [entry for entry in trials if entry.state == "complete" and entry.value is not None]
-    sign = -1.0 if config.objective.direction == "maximize" else 1.0
-    return min(complete, key=lambda entry: (sign * (entry.value or 0.0), entry.number), default=None)
 
 
 def summary(trials: Sequence[Entry], config: SpaceConfig) -> str:
@@ -98,8 +89,20 @@ def summary(trials: Sequence[Entry], config: SpaceConfig) -> str:
     count = Counter[str](entry.state for entry in trials)
     states = ", ".join(f"{count[state]} {state}" for state in _COLOURS if count[state])
     best = best_of(trials, config)
-    found = f"; best: trial {best.number}, {config.objective.metric} {_number(best.value)}" if best else ""
-    return f"{len(trials)} of {config.trials} trials: {states or 'none yet'}{found}"
+    found = f"; best: trial {best.number}, {config.target.metric} {number_text(best.value)}" if best else ""
+    searched = sum(map(is_searched, trials))
+    again = f" and {len(trials) - searched} again" if len(trials) > searched else ""
+    return f"{searched} of {config.trials} trials{again}: {states or 'none yet'}{found}"
+
+
+def name_of(entry: Entry) -> str:
+    """Return what a trial is called, with what it is for."""
+    role = entry.role
+    if role.kind == "repeat":
+        return f"trial {entry.number} (trial {role.of}, seed +{role.seed})"
+    if role.kind == "promotion":
+        return f"trial {entry.number} (trial {role.of}, promoted)"
+    return f"trial {entry.number}"
 
 
 def _latest(entry: Entry) -> float | None:
@@ -110,10 +113,11 @@ def _latest(entry: Entry) -> float | None:
 
 
 def _params(entry: Entry) -> str:
-    return " ".join(f"{key}={_number(value)}" for key, value in entry.params.items())
+    return " ".join(f"{key}={number_text(value)}" for key, value in entry.params.items())
 
 
-def _number(value: Scalar) -> str:
+def number_text(value: Scalar) -> str:
+    """Return a value for people."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

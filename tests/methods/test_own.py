@@ -21,9 +21,9 @@ from raysl.templates import new_method
 from raysl.train.config import RunConfig
 from raysl.train.method_copy import keep_method
 from raysl.train.rundir import RunDirectory
+from raysl.tune.folder import check_directory, claim_directory
 from raysl.tune.outputs import write_best
 from raysl.tune.resolve import Space
-from raysl.tune.sweep import _check_directory, _claim_directory
 from tests.train.made import config as small
 from tests.train.made import train
 from tests.tune.conftest import space
@@ -263,15 +263,15 @@ def test_a_search_goes_on_with_every_file_it_began_with(reference: str, tmp_path
     root.mkdir()
     names = {"method.name": {"type": "categorical", "choices": [reference, other]}}
     config = space(base="digits_even_spread.yaml", search=names, overrides={})
-    study = _claim_directory(root, Space(config))
+    study = claim_directory(root, Space(config))
     assert {file.name for file in (root / "method").iterdir()} == {"even_spread.py", "other_spread.py"}
-    _check_directory(root, Space(config))
-    assert _claim_directory(root, Space(config)) == study
+    check_directory(root, Space(config))
+    assert claim_directory(root, Space(config)) == study
     with open("other_spread.py", "a", encoding="utf-8") as file:
         file.write("# changed\n")
     told = r"source_sha256 of \./other_spread.py:OtherSpread: .*method's file has changed since it began; "
     with pytest.raises(InputError, match=told) as caught:
-        _check_directory(root, Space(config))
+        check_directory(root, Space(config))
     assert "\n" not in str(caught.value)
 
 
@@ -281,13 +281,14 @@ def new_elsewhere() -> str:
 
 
 def test_the_winner_of_a_sweep_takes_its_method_along(reference: str, tmp_path: Path) -> None:
+    from raysl.tune.choice import Choice
     from raysl.tune.entry import Entry
 
     searched = {"method.alpha": {"type": "float", "low": 1.0, "high": 3.0}}
     built = Space(space(base="digits_even_spread.yaml", search=searched, overrides={}))
-    best = Entry(0, {"method.alpha": 2.5}, {}, state="complete", value=0.5, ended=0.0)
+    best = Entry(0, {"method.alpha": 2.5}, {}, state="complete", values=(0.5,), ended=0.0)
     (tmp_path / "sweep").mkdir()
-    written = write_best(tmp_path / "sweep", built, best, [best])
+    written = write_best(tmp_path / "sweep", built, Choice(best, best, (0,), None, (0.5,)), [best])
     Path("even_spread.py").unlink()
     own._TEXTS.clear()
     assert load(RunConfig, [written]).method.to_dict()["alpha"] == 2.5

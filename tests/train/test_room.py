@@ -35,6 +35,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         (0, ["train.device=auto"], 0.0),
         (2, ["train.device=auto", "launch.gpus_per_worker=0.5"], 0.5),
         (4, ["train.device=cuda", "launch.gpus_per_worker=2"], 2.0),
+        (1, ["train.device=cuda", "launch.gpus_per_worker=0.5"], 0.5),
     ],
 )
 def test_gpus_of_a_worker(gpus: dict[str, float], there: float, overrides: list[str], each: float) -> None:
@@ -46,6 +47,11 @@ def test_gpus_of_a_worker(gpus: dict[str, float], there: float, overrides: list[
     ("overrides", "told"),
     [
         (["launch.backend=nccl"], "launch.backend = nccl: needs GPUs"),
+        (
+            ["launch.backend=nccl", "launch.gpus_per_worker=0.5", "train.device=auto"],
+            "nccl: needs a whole GPU for each worker, not 0.5",
+        ),
+        (["launch.gpus_per_worker=1.5", "train.device=auto"], "whole GPUs or a share of one"),
         (["train.device=cuda"], "wants 2 GPUs, but the cluster has 0"),
         (["train.device=cuda", "launch.gpus_per_worker=0"], "train.device = cuda needs 1 or more"),
         (["launch.cpus_per_worker=2"], "wants 4 CPUs, but the cluster has 2"),

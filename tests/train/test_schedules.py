@@ -122,6 +122,15 @@ def test_weight_decay_moves_to_its_final_value_and_stays() -> None:
         ),
         (["schedule.name=cosine_restarts", "schedule.by=epoch"], "cosine_restarts goes by step and warms up"),
         (["schedule.by=epoch", "schedule.final_at=last_step"], "final_at=last_step belongs to a cosine"),
+        (["schedule.judged=[2]"], "judged and cooldown belong to wsd, not to cosine"),
+        (["schedule.name=step", "schedule.milestones=[2]", "schedule.cooldown=1"], "not to step"),
+        (["schedule.name=wsd", "schedule.by=epoch"], "wsd goes by step"),
+        (["schedule.name=wsd", "schedule.final_at=last_step"], "final_at=last_step belongs to a cosine"),
+        (["schedule.name=wsd", "schedule.judged=[4, 2]"], "epochs go up, each once"),
+        (["schedule.name=wsd", "schedule.judged=[2, 2]"], "epochs go up, each once"),
+        (["schedule.name=wsd", "schedule.cooldown=0"], "a cooldown is longer than 0"),
+        (["schedule.name=wsd", "schedule.cooldown=-1"], "a cooldown is longer than 0"),
+        (["schedule.name=wsd", "schedule.cooldown=0%"], "a cooldown is longer than 0"),
     ],
 )
 def test_options_of_another_schedule_are_refused(overrides: list[str], told: str) -> None:
@@ -194,3 +203,55 @@ def test_a_run_cut_short_follows_the_curves_of_the_whole_one(tmp_path: Path) -> 
     train(config(short), tmp_path / "compressed", digits(70))
     assert results(tmp_path / "short") == results(tmp_path / "whole")[:2]
     assert results(tmp_path / "compressed") != results(tmp_path / "short")
+
+
+def wsd(*overrides: str) -> RunConfig:
+    return config("optimizer.lr=1", "schedule.name=wsd", *overrides)
+
+
+def test_wsd_cools_down_before_each_judged_epoch_and_is_back_at_the_peak() -> None:
+    """Ten steps an epoch, 2 of warm-up: 20 % of 20, 40 and 20 steps, each one step short of the floor."""
+    run_config = wsd(
+        "train.epochs=8", "schedule.judged=[2, 6]", "schedule.cooldown=20%", "schedule.final=0.5",
+        "schedule.warmup=2 steps",
+    )  # fmt: skip
+    found = curve(run_config, 10, list(range(82)))
+    expected = [1.0] * 80 + [0.5, 0.5]
+    expected[0] = 0.5
+    for end, length in ((20, 4), (60, 8), (80, 4)):
+        for taken in range(1, length + 1):
+            expected[end - length - 1 + taken] = 1 - 0.5 * taken / (length + 1)
+    assert found == pytest.approx(expected, rel=1e-12)
+    lines = describe(run_config, make_plan(run_config, 10 * 32))
+    told = "cooldowns: 4 steps to epoch 2, 8 steps to epoch 6, 4 steps to epoch 8, each to 0.5 of the peak"
+    assert told in lines
+
+
+def test_wsd_without_judged_epochs_cools_down_at_the_end_alone() -> None:
+    found = curve(wsd("train.epochs=10", "schedule.cooldown=2"), 2, list(range(20)))
+    assert found == pytest.approx([1.0] * 16 + [0.8, 0.6, 0.4, 0.2])
+
+
+def test_a_cooldown_has_a_step_at_least_and_never_reaches_into_the_warmup() -> None:
+    given = ["train.epochs=6", "schedule.judged=[1, 3]"]
+    assert curve(wsd(*given, "schedule.cooldown=1%"), 4, [2, 3, 4, 10, 11, 12]) == pytest.approx(
+        [1, 0.5, 1, 1, 0.5, 1]
+    )
+    late = curve(wsd(*given, "schedule.cooldown=5", "schedule.warmup=2 steps"), 4, list(range(5)))
+    assert late == pytest.approx([0.5, 1, 2 / 3, 1 / 3, 8 / 9])
+
+
+def test_a_run_cut_short_of_a_wsd_horizon_has_the_same_rates() -> None:
+    given = ["schedule.horizon=9", "schedule.judged=[3]", "schedule.cooldown=50%"]
+    whole, short = (curve(wsd(*given, f"train.epochs={n}"), 4, list(range(12))) for n in (9, 3))
+    assert whole == short
+    assert whole[11] == pytest.approx(1 / 7)
+
+
+def test_judged_epochs_end_within_the_horizon_and_after_the_warmup() -> None:
+    assert make_plan(wsd("train.epochs=20", "schedule.judged=[20]"), 140).horizon_steps == 80
+    for overrides in (["schedule.judged=[21]"], ["schedule.judged=[2]", "schedule.warmup=2"]):
+        with pytest.raises(
+            InputError, match=r"schedule\.judged: the end of epoch \d+ is step \d+, not after"
+        ):
+            make_plan(wsd("train.epochs=20", *overrides), 140)

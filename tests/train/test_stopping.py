@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raysl.data.memory import Batch
+from raysl.data.batches import Batch
 from raysl.errors import InputError, TrainingStopped
 from raysl.methods.base import LossReport
 from raysl.train import checkpoint

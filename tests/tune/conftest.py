@@ -19,6 +19,8 @@ def space(**changes: Any) -> SpaceConfig:
         },
         "sampler": {"name": "tpe", "seed": 3, "n_startup_trials": 4},
         "stopping": {"rule": "none"},
+        "priors": [],
+        "noise": {"seeds": 1},
         "trials": 8,
         "epochs": 4,
     }

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from raysl.errors import InputError
-from raysl.tune.bridge import Answer, Bridge
+from raysl.tune.agenda import Answer
+from raysl.tune.bridge import Bridge
 from raysl.tune.entry import Entry
 from raysl.tune.lease import Lease
 from raysl.tune.ledger import Ledger
@@ -30,7 +31,7 @@ def lease(tmp_path: Path) -> Iterator[Lease]:
 
 def bridge(tmp_path: Path, lease: Lease, ended: list[Entry | None]) -> Bridge:
     built = Space(space())
-    ledger = Ledger(tmp_path / "study.log", "small", "maximize", built.epochs, lease)
+    ledger = Ledger(tmp_path / "study.log", "small", built, lease)
     return Bridge(ledger, built, NoStopping(), tmp_path, slots=2, changed=ended.append)
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raysl.errors import RayslError
-from raysl.tune.entry import Entry, State
+from raysl.tune.agenda import Proposal, propose
+from raysl.tune.entry import Entry, Report, State
 from raysl.tune.lease import Lease, LeaseLostError
 from raysl.tune.ledger import Ledger, LedgerError
 from raysl.tune.resolve import Space
-from raysl.tune.stopping import GO_ON, Decision
 from raysl.tune.storage import repair_journal
 from tests.tune.conftest import space
+
+KNN = "eval/knn_top1"
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +35,43 @@ def lease(tmp_path: Path) -> Iterator[Lease]:
     held.release()
 
 
-def opened(tmp_path: Path, lease: Lease) -> Ledger:
-    return Ledger(tmp_path / "study.log", "small", "maximize", 4, lease)
+def opened(where: Path, lease: Lease) -> Ledger:
+    """Return the ledger of a sweep's directory."""
+    return Ledger(where / "study.log", "small", Space(space()), lease)
+
+
+def ask(ledger: Ledger, built: Space) -> Entry:
+    """Put what comes next on record."""
+    proposal = propose(built, ledger.trials)
+    assert isinstance(proposal, Proposal)
+    return ledger.ask(proposal)
 
 
 def report(ledger: Ledger, number: int, epoch: int, value: float | None = 0.5, stop: str = "") -> None:
-    decision = Decision(True, stop, (1, 2)) if stop else GO_ON
-    fence = ledger.trials[number].fence
-    metrics = {"train/loss": 1.0 / epoch}
-    ledger.report(number, epoch, value, metrics, fence=fence, at=float(epoch), decision=decision)
+    metrics = {"train/loss": 1.0 / epoch} | ({} if value is None else {KNN: value})
+    told = Report(epoch, value, float(epoch), ledger.trials[number].fence, metrics)
+    cause = "pruned" if value is None or math.isfinite(value) else "nan" if math.isnan(value) else "inf"
+    ends: State = "pruned" if cause == "pruned" else "failed"
+    if stop:
+        told = replace(told, stop=stop, peers=(1, 2), ends=ends, cause=cause)
+    ledger.report(number, told)
+
+
+def prune(ledger: Ledger, number: int, stop: str) -> None:
+    report(ledger, number, ledger.trials[number].epoch + 1, stop=stop)
+    assert ledger.conclude(number)
 
 
 def test_everything_comes_back(tmp_path: Path, lease: Lease, built: Space) -> None:
     ledger = opened(tmp_path, lease)
     for number in range(5):
-        assert ledger.ask(built).number == number
+        assert ask(ledger, built).number == number
         assert ledger.launch(number) == 1
         report(ledger, number, 1)
     for epoch in (2, 3, 4):
         report(ledger, 0, epoch, epoch / 10)
     ledger.complete(0)
-    ledger.prune(1, "rank 3 of 4")
+    prune(ledger, 1, "rank 3 of 4")
     ledger.fail(2, "nan", "the loss became nan")
     assert ledger.died(3, "killed", "gone", attempts=2)
     assert ledger.launch(3) == 2
@@ -64,13 +83,13 @@ def test_everything_comes_back(tmp_path: Path, lease: Lease, built: Space) -> No
     assert again.trials[2].cause == "nan"
     assert again.trials[3].curve == {1: 0.5}
     assert again.trials[3].epoch == 2
-    assert again.trials[4].saw == {"ended": "", "running": {str(n): 1 for n in range(4)}, "rejected": 0}
-    assert again.ask(built).saw["ended"] == "0-2"
+    assert again.trials[4].saw == {"ended": "", "running": {str(n): 1 for n in range(4)}}
+    assert ask(again, built).saw["ended"] == "0-2"
 
 
 def test_epochs_follow_each_other(tmp_path: Path, lease: Lease, built: Space) -> None:
     ledger = opened(tmp_path, lease)
-    ledger.ask(built)
+    ask(ledger, built)
     ledger.launch(0)
     with pytest.raises(LedgerError, match="epoch 2 reported after epoch 0"):
         report(ledger, 0, 2)
@@ -83,21 +102,21 @@ def test_epochs_follow_each_other(tmp_path: Path, lease: Lease, built: Space) ->
 
 def test_an_attempt_that_is_over_is_refused(tmp_path: Path, lease: Lease, built: Space) -> None:
     ledger = opened(tmp_path, lease)
-    ledger.ask(built)
+    ask(ledger, built)
     old = ledger.launch(0)
     new = ledger.launch(0)
     assert new > old
     with pytest.raises(LedgerError, match="attempt 1 reports, but attempt 2"):
-        ledger.report(0, 1, 0.5, {}, fence=old, at=0.0, decision=GO_ON)
-    ledger.report(0, 1, 0.5, {}, fence=new, at=0.0, decision=GO_ON)
+        ledger.report(0, Report(1, 0.5, 0.0, old, {}))
+    ledger.report(0, Report(1, 0.5, 0.0, new, {}))
 
 
 def test_a_trial_that_has_ended_stays_as_it_is(tmp_path: Path, lease: Lease, built: Space) -> None:
     ledger = opened(tmp_path, lease)
-    ledger.ask(built)
+    ask(ledger, built)
     ledger.launch(0)
     report(ledger, 0, 1)
-    ledger.prune(0, "why not")
+    prune(ledger, 0, "why not")
     for act in (
         lambda: ledger.launch(0),
         lambda: report(ledger, 0, 2),
@@ -108,21 +127,26 @@ def test_a_trial_that_has_ended_stays_as_it_is(tmp_path: Path, lease: Lease, bui
             act()
 
 
-def test_complete_needs_an_objective_at_the_last_epoch(tmp_path: Path, lease: Lease, built: Space) -> None:
+@pytest.mark.parametrize(("value", "said"), [(None, "was not measured"), (math.nan, "is nan")])
+def test_a_trial_without_an_objective_at_its_last_epoch_has_failed(
+    tmp_path: Path, lease: Lease, built: Space, *, value: float | None, said: str
+) -> None:
     ledger = opened(tmp_path, lease)
-    for number, value in enumerate((None, math.nan)):
-        ledger.ask(built)
-        ledger.launch(number)
-        report(ledger, number, 1, value)
-        with pytest.raises(LedgerError, match="no objective"):
-            ledger.complete(number)
+    ask(ledger, built)
+    ledger.launch(0)
+    for epoch in (1, 2, 3):
+        report(ledger, 0, epoch)
+    report(ledger, 0, 4, value)
+    assert ledger.conclude(0)
+    assert (ledger.trials[0].state, ledger.trials[0].cause) == ("failed", "nan")
+    assert said in ledger.trials[0].reason
 
 
 def test_attempts_are_counted_across_drivers_but_drivers_are_not(
     tmp_path: Path, lease: Lease, built: Space
 ) -> None:
     ledger = opened(tmp_path, lease)
-    ledger.ask(built)
+    ask(ledger, built)
     for fence in range(1, 6):
         assert ledger.launch(0) == fence
         ledger = opened(tmp_path, lease)
@@ -141,7 +165,7 @@ def test_a_decision_to_stop_outlives_the_driver_that_made_it(
     tmp_path: Path, lease: Lease, built: Space
 ) -> None:
     ledger = opened(tmp_path, lease)
-    ledger.ask(built)
+    ask(ledger, built)
     ledger.launch(0)
     report(ledger, 0, 1, stop="rank 3 of 3")
     assert ledger.trials[0].state == "running"
@@ -170,7 +194,7 @@ def test_what_the_last_report_decides_outlives_a_crash_before_the_end_is_written
     cause: str,
 ) -> None:
     ledger, path = opened(tmp_path, lease), tmp_path / "study.log"
-    ledger.ask(built)
+    ask(ledger, built)
     ledger.launch(0)
     for epoch in range(1, epochs):
         report(ledger, 0, epoch)
@@ -186,17 +210,17 @@ def test_what_the_last_report_decides_outlives_a_crash_before_the_end_is_written
 
 def test_a_driver_that_has_lost_the_lease_writes_nothing(tmp_path: Path, lease: Lease, built: Space) -> None:
     ledger = opened(tmp_path, lease)
-    ledger.ask(built)
+    ask(ledger, built)
     ledger.launch(0)
     before = (tmp_path / "study.log").read_bytes()
     lease.release()
     successor = Lease(tmp_path / "lease.json")
     successor.take()
     for act in (
-        lambda: ledger.ask(built),
+        lambda: ask(ledger, built),
         lambda: ledger.launch(0),
         lambda: report(ledger, 0, 1),
-        lambda: ledger.prune(0, ""),
+        lambda: ledger.fail(0, "nan", ""),
     ):
         with pytest.raises(LeaseLostError):
             act()
@@ -213,11 +237,10 @@ def test_a_journal_cut_anywhere_in_its_last_lines_opens_and_goes_on(
 ) -> None:
     ledger = opened(tmp_path, lease)
     for number in range(2):
-        ledger.ask(built)
+        ask(ledger, built)
         ledger.launch(number)
     report(ledger, 0, 1)
-    report(ledger, 1, 1, stop="rank 2 of 2")
-    ledger.prune(1, "rank 2 of 2")
+    prune(ledger, 1, "rank 2 of 2")
     whole = (tmp_path / "study.log").read_bytes()
     lines = whole.splitlines(keepends=True)
     tail = sum(len(line) for line in lines[-3:])
@@ -227,13 +250,13 @@ def test_a_journal_cut_anywhere_in_its_last_lines_opens_and_goes_on(
         (home / "study.log").write_bytes(whole[:cut])
         (home / "study.log.lock").symlink_to(home / "study.log")
         kept = max(end for end in range(cut + 1) if end == 0 or whole[end - 1 : end] == b"\n")
-        again = Ledger(home / "study.log", "small", "maximize", 4, lease)
+        again = opened(home, lease)
         assert (home / "study.log").read_bytes()[:kept] == whole[:kept]
         assert [entry.params for entry in again.trials] == [entry.params for entry in ledger.trials]
         if again.trials[1].state == "running":
             again.launch(1)
         report(again, 0, 2)
-        after = Ledger(home / "study.log", "small", "maximize", 4, lease)
+        after = opened(home, lease)
         assert facts(after.trials) == facts(again.trials)
         assert after.trials[0].epoch == 2
 
@@ -266,7 +289,7 @@ def test_damage_in_the_middle_is_an_error_and_nothing_is_cut(
     tmp_path: Path, lease: Lease, built: Space
 ) -> None:
     ledger = opened(tmp_path, lease)
-    ledger.ask(built)
+    ask(ledger, built)
     path = tmp_path / "study.log"
     damaged = path.read_bytes().replace(b'"op_code":0', b'"op_c\xff', 1)
     path.write_bytes(damaged)
@@ -277,10 +300,10 @@ def test_damage_in_the_middle_is_an_error_and_nothing_is_cut(
 
 def test_a_database_is_a_ledger_too(tmp_path: Path, lease: Lease, built: Space) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    ledger = Ledger(url, "small", "maximize", 4, lease)
-    ledger.ask(built)
+    ledger = Ledger(url, "small", built, lease)
+    ask(ledger, built)
     ledger.launch(0)
     report(ledger, 0, 1, stop="rank 9 of 9")
-    again = Ledger(url, "small", "maximize", 4, lease)
+    again = Ledger(url, "small", built, lease)
     assert again.trials[0].state == "pruned"
     assert again.trials[0].params == ledger.trials[0].params

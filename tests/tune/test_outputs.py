@@ -26,12 +26,16 @@ def test_the_summary_of_the_ledger_is_what_show_reads(tmp_path: Path) -> None:
     assert rows == [
         {
             "number": 0,
+            "role": {"kind": "search", "of": None, "seed": 0, "fidelity": 0},
             "state": "complete",
+            "audited": False,
             "cause": "complete",
             "reason": "",
             "params": {"optimizer.lr": 0.1},
             "value": None,
+            "values": None,
             "epoch": 1,
+            "chosen": None,
         }
     ]
 

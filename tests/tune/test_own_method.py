@@ -13,7 +13,7 @@ from raysl.methods import own
 from raysl.templates import new_method
 from raysl.train.config import RunConfig
 from raysl.train.pretrain import prepare, pretrain
-from raysl.tune.space import load_space
+from raysl.tune.space_file import load_space
 from raysl.tune.sweep import sweep
 
 
@@ -29,7 +29,8 @@ def test_it_travels_to_trials_and_workers_and_stays_with_them(
     written = new_method("far_apart")
     shown = ["diagnostics.images=false"]
     space = load_space(
-        "far_apart_space.yaml", ["trials=2", "epochs=1", "warm_spare=false", "stopping.rule=none", *shown]
+        "far_apart_space.yaml",
+        ["trials=2", "epochs=1", "warm_spare=false", "stopping.rule=none", "noise.seeds=1", *shown],
     )
     result = sweep(space, tmp_path / "sweep", say=quiet)
     assert result.states == {"complete": 2}

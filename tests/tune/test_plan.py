@@ -13,9 +13,10 @@ from raysl.errors import InputError
 from raysl.train.devices import choose_device
 from raysl.tune import engine
 from raysl.tune.messages import End, Launch
+from raysl.tune.plan import plan_sweep
 from raysl.tune.resolve import Space
 from raysl.tune.runner import TrialRunner
-from raysl.tune.sweep import plan_sweep, sweep
+from raysl.tune.sweep import sweep
 from tests.tune import fake_loop
 from tests.tune.conftest import space
 
@@ -45,13 +46,13 @@ def test_a_sweep_that_cannot_work_is_refused_in_one_line(changes: dict[str, Any]
     ("stopping", "said"),
     [
         ({"rule": "successive_halving", "min_epochs": 2}, "stopping: successive_halving at epochs 2, 6"),
-        ({"rule": "median", "min_epochs": 3}, "stopping: median from epoch 3"),
+        ({"rule": "median", "min_epochs": 3}, "stopping: median from epoch 4"),
         ({"rule": "none", "min_epochs": 99}, "stopping: none"),
     ],
 )
 def test_the_plan_says_when_trials_are_compared(stopping: dict[str, Any], said: str) -> None:
     plan = plan_sweep(space(stopping=stopping, epochs=9, overrides={"diagnostics.every": 2}))
-    assert any(line.endswith(said) for line in plan.lines)
+    assert any(said in line for line in plan.lines)
 
 
 def test_two_sweeps_in_one_database_have_two_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +87,7 @@ def test_trials_train_where_they_are_told_to(tmp_path: Path, monkeypatch: pytest
     config = Space(space(overrides={"train.device": "cuda"})).base
     with pytest.raises(InputError, match="sees no GPU"):
         choose_device(config)
-    runner = TrialRunner(None, fake_loop.epochs)  # type: ignore[arg-type]
-    runner.begin(Launch(0, 1, 0, str(tmp_path / "0"), config, 1, str(tmp_path / "stop")))
+    runner = TrialRunner(lambda fidelity: (None, fake_loop.epochs))  # type: ignore[arg-type,return-value]
+    runner.begin(Launch(0, 1, 0, str(tmp_path / "0"), config, 0, 1, str(tmp_path / "stop")))
     assert runner.next() == End("error", "train.device = cuda: this process sees no GPU; use auto or cpu")
     runner.finish()

@@ -16,13 +16,12 @@ import pytest
 import ray
 
 from raysl.cluster.connect import ClusterInfo
-from raysl.config import RECIPES, load, yaml
+from raysl.config import RECIPES, load
 from raysl.errors import InputError
 from raysl.train.config import RunConfig
 from raysl.tune.entry import Entry
-from raysl.tune.lease import Lease
-from raysl.tune.ledger import Ledger
 from raysl.tune.messages import Launch
+from raysl.tune.record import read_record
 from raysl.tune.resolve import Space
 from raysl.tune.space import SpaceConfig
 from raysl.tune.standby import Standby
@@ -34,15 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def record(directory: Path) -> list[Entry]:
-    lease = Lease(directory / "lease.json")
-    lease.take()
-    try:
-        facts = yaml.parse((directory / "space.yaml").read_text(), "space.yaml")
-        return Ledger(
-            directory / "study.log", facts["study"], "maximize", facts["space"]["epochs"], lease
-        ).trials
-    finally:
-        lease.release()
+    return list(read_record(directory).trials)
 
 
 def rows(directory: Path, number: int) -> list[dict[str, Any]]:
@@ -175,7 +166,7 @@ def test_a_standby_takes_a_trial_up(ray_cluster: ClusterInfo, tmp_path: Path) ->
     def launch(number: int, fence: int) -> Launch:
         folder = str(tmp_path / str(number))
         return Launch(
-            number, fence, 0, folder, built.run_config({}), threads=1, stop_file=str(tmp_path / "stop")
+            number, fence, 0, folder, built.run_config({}), 0, threads=1, stop_file=str(tmp_path / "stop")
         )
 
     standby = Standby([ray.put((None, fake_loop.epochs))])
