@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from raysl.evaluation.result import EvaluationResult
     from raysl.tune.sweep import SweepResult
 
-_SPACE = "matrix_ssl"
-_SWEEP = ("trials=12", "epochs=27", "stopping.min_epochs=3")
+_SPACE = "quickstart"
 _WINNER_EPOCHS = 120
 _WORKERS = 2
 _WINNER = (
@@ -117,7 +116,7 @@ def quickstart(
     with connect(cluster, cpus=cpus) as ray:
         say(ray.describe())
         say("\n[1/3] searching mu, gamma and the learning rate of Matrix-SSL on digits, with early stopping")
-        space = load_space(_SPACE, [*_SWEEP, *overrides])
+        space = load_space(_SPACE, overrides)
         found = sweep(space, _place(runs, name, "sweep"), say=say)
         say(found.describe().rpartition("\n")[0])
         say(f"\n[2/3] pretraining the winner for {_WINNER_EPOCHS} epochs on {_WORKERS} Ray Train workers")
@@ -135,7 +134,7 @@ def quickstart(
 def plan_quickstart(job: api.Job) -> dict[str, Any]:
     """Check what `quickstart` would check and return its plan; nothing is started or written."""
     sweep, winner = (_place(job.runs, job.name, part) for part in ("sweep", "winner"))
-    asked = replace(job, overrides=[*_SWEEP, *job.overrides], name=sweep.name, say=api.silent)
+    asked = replace(job, name=sweep.name, say=api.silent)
     plan = api.plan_sweep(_SPACE, asked)
     lines = [
         plan["where"],

@@ -26,7 +26,7 @@ class Audited:
         rule: the rule.
         epochs: epochs of a whole trial.
         share: share of the losers that are audited.
-        least: how many are audited at least, of every second of the first losers.
+        least: how many are audited at least, of every third of the first losers.
         min_signal: rank correlation with the end below which a rung stops nobody; None: every rung stops.
         signal_trials: trials with an end, four of them audited, from which that correlation is believed.
     """
@@ -75,9 +75,9 @@ class Audited:
 def quota(losers: int, share: float, least: int) -> int:
     """Return how many of so many losers are audited.
 
-    max(ceil(share k), min(least, ceil(k / 2))) of k: the share, and at first every second one up to the
+    max(ceil(share k), min(least, ceil(k / 3))) of k: the share, and at first every third one up to the
     least. It never looks at how many trials are to come, so that a sweep may be extended.
     """
     # The decimal that the user wrote is meant, not the float a hair above it.
     shared = math.ceil(round(share * losers, 9))
-    return max(shared, min(least, math.ceil(losers / 2)))
+    return max(shared, min(least, math.ceil(losers / 3)))

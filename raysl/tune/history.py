@@ -94,4 +94,5 @@ def score(value: float, maximize: bool) -> float:
     """Return how good a value is: larger is better, and what is not finite is worse than any number."""
     if not math.isfinite(value):
         return -math.inf
-    return value if maximize else -value
+    # So that a zero has no sign, which would depend on the order it was met in.
+    return (value if maximize else -value) + 0.0

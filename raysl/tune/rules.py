@@ -153,8 +153,8 @@ class PercentileRule:
         bar = quantile(sorted(others.values(), reverse=True), self.percentile / 100.0)
         sign = 1.0 if self.maximize else -1.0
         what = "median" if self.percentile == 50.0 else f"best {self.percentile:g} %"
-        shown = f"{sign * best:.4g}" if math.isfinite(best) else "not a number"
-        reason = f"best so far {shown}, {what} of {len(others)} others at epoch {epoch} {sign * bar:.4g}"
+        shown = f"{sign * best + 0.0:.4g}" if math.isfinite(best) else "not a number"
+        reason = f"best so far {shown}, {what} of {len(others)} others at epoch {epoch} {sign * bar + 0.0:.4g}"
         return Decision(bar > best, reason, tuple(others))
 
     def rungs(self) -> list[int]:

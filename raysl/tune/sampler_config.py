@@ -9,6 +9,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from raysl.config import Config, nearest
 
 _STARTUP = "Trials that are suggested at random before the sampler looks at what is known."
+_RANDOM_SHARE = (
+    "Share of the later trials that are suggested at random all the same, so that a lucky trial early on does "
+    "not hold the search where it was (Falkner et al., BOHB, 2018, section 3; there 1/3)."
+)
 
 
 class _Common(Config):
@@ -24,10 +28,13 @@ class TPEConfig(_Common):
     name: Literal["tpe"] = "tpe"
     """`tpe`."""
     n_startup_trials: int = Field(10, ge=0, description=_STARTUP)
+    random_share: float = Field(0.25, ge=0.0, le=1.0, description=_RANDOM_SHARE)
     n_ei_candidates: int = Field(24, ge=1)
     """Draws from the good trials' neighbourhood, of which the most promising is taken."""
-    multivariate: bool = True
-    """Whether keys are drawn together, so that what depends on each other stays together."""
+    multivariate: bool = False
+    """Whether keys are drawn together, so that what depends on each other stays together. Off, because on the
+    recorded sweeps it came no sooner to the best and was more often stuck (docs/BENCHMARKS.md); what is known
+    to hang together is better tied."""
     group: bool = True
     """Whether keys under different conditions are modelled apart; only with `multivariate`."""
     constant_liar: bool = True
@@ -40,6 +47,7 @@ class GPConfig(_Common):
     name: Literal["gp"] = "gp"
     """`gp`."""
     n_startup_trials: int = Field(10, ge=1, description=_STARTUP)
+    random_share: float = Field(0.25, ge=0.0, le=1.0, description=_RANDOM_SHARE)
     deterministic_objective: bool = False
     """Whether a configuration always comes out the same, so that no noise is to be fitted."""
 

@@ -15,7 +15,7 @@ class AuditConfig(Config):
     share: float = Field(0.05, ge=0.0, le=1.0)
     """Share of the losers."""
     least: int = Field(4, ge=0)
-    """How many at least; every second of the first losers until there are as many."""
+    """How many at least; every third of the first losers until there are as many."""
 
 
 class StoppingConfig(Config):

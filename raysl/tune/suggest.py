@@ -23,12 +23,14 @@ from raysl.tune.sampler_config import (
     NSGA2Config,
     QMCConfig,
     RandomConfig,
+    SamplerConfig,
     TPEConfig,
 )
 from raysl.tune.sequences import Chance, LowDiscrepancy, grid_of
-from raysl.tune.suggestion import Suggestion
+from raysl.tune.suggestion import Suggestion, seed_of
 
 _TRIES = 200
+_SHARE = 0xB0B
 # After so many refused suggestions, chance goes on; those of a GP cost up to a second each.
 _PATIENCE, _PATIENCE_WITH_GP = 50, 6
 
@@ -56,6 +58,8 @@ def suggest(space: Space, number: int, seen: Sequence[Entry], *, index: int | No
         return grid_of(space).suggest(index)
     asker, chance = _asker(space, number, index, seen), Chance(space, number)
     patience = _PATIENCE_WITH_GP if isinstance(space.config.sampler, GPConfig) else _PATIENCE
+    if _is_left_to_chance(space.config.sampler, number):
+        patience = 0
     refusal: str | None = None
     for attempt in range(_TRIES):
         found = (asker if attempt < patience else chance).ask(attempt)
@@ -66,6 +70,13 @@ def suggest(space: Space, number: int, seen: Sequence[Entry], *, index: int | No
         f"trial {number}: {_TRIES} suggestions in a row were refused, the last one because it {refusal}; "
         "widen the domains or loosen the constraints"
     )
+
+
+def _is_left_to_chance(config: SamplerConfig, number: int) -> bool:
+    """Tell whether a trial is one of the random share; a function of the seed and the number alone."""
+    if not isinstance(config, TPEConfig | GPConfig):
+        return False
+    return seed_of(config.seed, number, _SHARE) < config.random_share * 2**32
 
 
 def check_sampler(space: Space) -> None:

@@ -37,6 +37,9 @@ SMALL: dict[str, dict[str, Any]] = {
 def sampled(name: str, seed: int = 3, objectives: int = 1, **changes: Any) -> Space:
     """Return a small space with a sampler and so many objectives, `m0`, `m1`, ..., to be maximised."""
     sampler = changes.pop("sampler", SMALL.get(name, {}))
+    if name in {"tpe", "gp"}:
+        # What it learns is looked at here, not what it leaves to chance.
+        sampler = {"random_share": 0.0, **sampler}
     metrics = [{"metric": f"m{number}"} for number in range(objectives)]
     return Space(space(sampler={"name": name, "seed": seed, **sampler}, objective=metrics, **changes))
 

@@ -16,20 +16,20 @@ from tests.tune.histories import EPOCHS, NO_AUDIT, build
 
 @pytest.mark.parametrize("share", ["0", "0.05", "0.07", "0.1", "0.5", "1"])
 @pytest.mark.parametrize("least", [0, 1, 4])
-def test_the_quota_is_the_share_and_at_first_every_second_loser(share: str, least: int) -> None:
+def test_the_quota_is_the_share_and_at_first_every_third_loser(share: str, least: int) -> None:
     before = 0
     for losers in range(1, 201):
         found = quota(losers, float(share), least)
-        exact = max(math.ceil(Fraction(share) * losers), min(least, math.ceil(losers / 2)))
+        exact = max(math.ceil(Fraction(share) * losers), min(least, math.ceil(losers / 3)))
         assert found == exact
         # One more loser is at most one more audit, so that the quota is always met and never exceeded.
         assert 0 <= found - before <= 1
         before = found
 
 
-def test_by_default_it_is_losers_1_3_5_7_and_one_in_twenty() -> None:
+def test_by_default_it_is_losers_1_4_7_10_and_one_in_twenty() -> None:
     audited = [k for k in range(1, 130) if quota(k, 0.05, 4) > quota(k - 1, 0.05, 4)]
-    assert audited == [1, 3, 5, 7, 81, 101, 121]
+    assert audited == [1, 4, 7, 10, 81, 101, 121]
 
 
 def at_a_rung(related: bool, *, audited: int = 4, survivors: int = 8) -> History:
@@ -89,4 +89,6 @@ def test_an_audited_loser_is_told_so_and_goes_on() -> None:
     # A crash may come after its stop was put on record: it is still the second loser, not the third.
     assert built.decide(History(curves, audited={0: 1}, stopped=frozenset({1})), 1, 1) == second
     third = built.decide(History(curves, audited={0: 1}, stopped=frozenset({1})), 2, 1)
-    assert third.audit
+    assert third.stop
+    fourth = built.decide(History(curves, audited={0: 1}, stopped=frozenset({1, 2})), 3, 1)
+    assert fourth.audit

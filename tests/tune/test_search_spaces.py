@@ -24,7 +24,7 @@ from raysl.tune.resolve import Space
 from raysl.tune.space import SpaceConfig
 from raysl.tune.space_file import load_space
 
-NAMES = SEARCH_SPACES.names()
+NAMES = [name for name in SEARCH_SPACES.names() if name != "quickstart"]
 SECTION = (Path(__file__).parents[2] / "docs/SWEEPS.md").read_text().partition("## Samplers")[0]
 DRAWS = 50
 

@@ -101,7 +101,7 @@ def test_options_that_are_none_are_refused(sampler: dict[str, Any], message: str
 
 SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"name": "tpe", "n_startup_trials": 3}, {"n_ei_candidates": 1}),
-    ({"name": "tpe", "n_startup_trials": 3}, {"multivariate": False}),
+    ({"name": "tpe", "n_startup_trials": 3}, {"multivariate": True}),
     ({"name": "tpe", "n_startup_trials": 3}, {"options": {"prior_weight": 9.0}}),
     ({"name": "gp", "n_startup_trials": 3}, {"deterministic_objective": True}),
     ({"name": "gp", "n_startup_trials": 3}, {"n_startup_trials": 10}),
