@@ -164,6 +164,7 @@ def build_trainer(
     gpus: float,
     storage: str,
     failures: ray.train.FailureConfig,
+    kind: type[TorchTrainer] = TorchTrainer,
 ) -> TorchTrainer:
     """Return Ray Train's driver of a job.
 
@@ -174,6 +175,7 @@ def build_trainer(
         gpus: GPUs of each worker.
         storage: where Ray Train keeps its own notes.
         failures: how often it starts the workers again.
+        kind: class of the driver.
     """
     settings = config.launch
     # NCCL refuses two workers on one GPU.
@@ -182,7 +184,7 @@ def build_trainer(
     threads = str(max(1, int(settings.cpus_per_worker)))
     # Ray Train takes this one from the environment only.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = f"{settings.start_timeout_s:g}"
-    return TorchTrainer(
+    return kind(
         work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend=backend),

@@ -148,6 +148,8 @@ class Bridge:
 
     def _watch_budget(self) -> None:
         config = self.space.config
+        if not any(limit is not None for limit in config.budget.to_dict().values()):
+            return  # counting goes over the whole record
         used = spent(self.ledger.trials, self.ledger.sessions, config.prices, self.ledger.clock())
         self.exhausted = used.exceeds(config.budget)
 

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.train.torch import TorchTrainer
 from torch.distributed import DistError
 
 from raysl.errors import Interrupted, RayslError, TrainingStopped
@@ -34,6 +35,7 @@ from raysl.tune.runner import GangEnded, end_of
 PATIENCE_S = 60.0
 """For the workers to leave when they are told to."""
 _LOOK_S = 0.1
+_HELPERS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,19 @@ class _Job:
     @property
     def key(self) -> Key:
         return self.launch.number, self.launch.fence
+
+
+class _Trainer(TorchTrainer):
+    """Ray Train's driver without two of its helpers, each a process more for each attempt.
+
+    One shares out Ray Data sets, of which there are none. The other removes placement groups of a run that
+    died, but needs the dashboard, and is itself left for ever where a Ray was joined, because it
+    ends only its thread; `raysl.tune.gangs` does without.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # Ray's own types are Train V1's
+        return [one for one in callbacks if type(one).__name__ not in _HELPERS]
 
 
 def gang_epochs(launch: Launch, shared: Any, board: Any) -> Iterator[int]:
@@ -65,7 +80,7 @@ def gang_epochs(launch: Launch, shared: Any, board: Any) -> Iterator[int]:
     job = _Job(launch, RunDirectory(Path(launch.directory)), shared, board)
     gpus = gpus_per_worker(launch.config, ray.cluster_resources().get("GPU", 0.0))
     storage = launch.config.launch.storage or str(Path(launch.stop_file).parent / "train")
-    trainer = build_trainer(_work, job, launch.config, gpus, storage, _no_second_start())
+    trainer = build_trainer(_work, job, launch.config, gpus, storage, _no_second_start(), _Trainer)
     failure: list[Exception] = []
 
     def fit() -> None:

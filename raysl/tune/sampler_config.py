@@ -10,8 +10,8 @@ from raysl.config import Config, nearest
 
 _STARTUP = "Trials that are suggested at random before the sampler looks at what is known."
 _RANDOM_SHARE = (
-    "Share of the later trials that are suggested at random all the same, so that a lucky trial early on does "
-    "not hold the search where it was (Falkner et al., BOHB, 2018, section 3; there 1/3)."
+    "Share of the later trials that are suggested at random all the same, so that a lucky trial early on "
+    "does not hold the search where it was (Falkner et al., BOHB, 2018, section 3; there 1/3)."
 )
 
 

@@ -289,4 +289,9 @@ def _again(record: Record, choice: Choice | None) -> int:
         if chosen is not None and chosen.role.fidelity == space.last_fidelity
     )  # fmt: skip
     wanted = (config.noise.best_seeds or config.noise.seeds) - 1
+    searched = [entry for entry in trials if is_searched(entry)]
+    settled = len(searched) >= config.trials and not any(entry.state == "running" for entry in searched)
+    if settled and chosen is not None and chosen.number == 0:
+        # The seeds that the first configuration is run with anyway are those of the chosen one.
+        repeated = max(repeated, config.noise.seeds - 1)
     return epochs + max(0, wanted - repeated) * space.epochs_of(space.last_fidelity)

@@ -66,7 +66,8 @@ def _gangs(shared: Any, board: Any) -> Callable[[Launch], Iterator[int]]:
     from raysl.cluster.environment import DEFAULTS
 
     # On a Ray that was joined nobody has set them here; Ray Train reads them when it is imported.
-    for name, value in DEFAULTS.items():
+    # The watcher is a process more for each attempt, and tells workers of what they do not use.
+    for name, value in (DEFAULTS | {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}).items():
         os.environ.setdefault(name, value)
     from raysl.tune.gang_trial import gang_epochs
 

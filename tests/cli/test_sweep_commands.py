@@ -1,4 +1,4 @@
-"""`raysl sweep VERB`, and one sweep on a real Ray that is stopped, looked at, extended, replayed, exported."""
+"""`raysl sweep VERB`, and a sweep on a real Ray that is stopped, extended, replayed and exported."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 
 from raysl.cli.main import main
+from raysl.cluster.connect import ClusterInfo
 from raysl.config import yaml
 from raysl.errors import InputError
 from raysl.tune.extend import extended
 from tests.tune.conftest import space
+from tests.tune.on_disk import swept_directory
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# The real commands, but for a training loop that takes no time.
+# The real commands, but for a training loop that takes no time, in which trials 2 and 3 fail.
 PROGRAM = """
 import functools, sys
 import raysl.tune.sweep as sweeps
 from tests.tune import fake_loop
-fake_loop.NAN = fake_loop.ERROR = fake_loop.KILLED_ONCE = fake_loop.KILLED_ALWAYS = -1
 sweeps.sweep = functools.partial(sweeps.sweep, loop=fake_loop.epochs)
 from raysl.cli.main import main
 sys.exit(main(sys.argv[1:]))
@@ -133,17 +134,62 @@ def test_simulate_prints_a_line_for_each_seed(capsys: Any) -> None:
     assert 0 < first["epochs"] <= 6 * 27
 
 
-def test_a_sweep_from_its_beginning_to_its_table(tmp_path: Path, capsys: Any) -> None:
+def test_what_is_on_record_is_told_exported_and_decided_again(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "small"
+    stopping = {"rule": "successive_halving", "min_epochs": 1, "audit": {"share": 0, "least": 1}}
+    ledger = swept_directory(root, stopping=stopping, noise={"seeds": 1, "best_seeds": 3}, trials=9)
+    states = {entry.number: entry.state for entry in ledger.trials}
+    rows = sum(entry.epoch for entry in ledger.trials)
+    assert set(states.values()) == {"complete", "pruned"}
+
+    assert main(["sweep", "status", str(root)]) == 0
+    told = capsys.readouterr().out
+    assert "finished" in told
+    assert "left: nothing" in told
+    assert "mean of 3 seeds" in told
+    assert main(["sweep", "replay", str(root)]) == 0
+    assert (
+        f"{len(states)} suggestions and {rows} decisions computed again: all equal" in capsys.readouterr().out
+    )
+    for suffix in ("csv", "parquet", "json"):
+        assert main(["sweep", "export", str(root), "-o", str(tmp_path / f"table.{suffix}")]) == 0
+        assert f"{rows} rows" in capsys.readouterr().out
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert len(table) == rows
+    assert {row["trial"]: row["state"] for row in table} == states
+    assert main(["show", str(root)]) == 0
+    shown = capsys.readouterr().out
+    for part in ("mean of 3 seeds", "seed +1", "pruned", "audited", "chosen"):
+        assert part in shown, part
+
+
+def test_a_record_that_was_tampered_with_is_not_confirmed(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "small"
+    ledger = swept_directory(root, stopping={"rule": "successive_halving", "min_epochs": 1}, trials=8)
+    pruned = next(entry for entry in ledger.trials if entry.state == "pruned")
+    journal = (root / "study.log").read_text()
+    reason = str(pruned.reports[-1].stop)
+    assert reason in journal
+    (root / "study.log").write_text(journal.replace(reason, "no reason"))
+    assert main(["sweep", "replay", str(root)]) == 1
+    told = capsys.readouterr().out
+    assert f"trial {pruned.number} epoch {pruned.epoch}: stop 'no reason' on record" in told
+
+
+@pytest.mark.timeout(600)
+def test_a_sweep_from_its_beginning_to_its_table(
+    ray_cluster: ClusterInfo, tmp_path: Path, capsys: Any
+) -> None:
     """Stopped from another process, looked at, extended to its end, replayed and exported."""
-    file = written(tmp_path, trials=3, epochs=40, concurrent=2, warm_spare=False)
+    file = written(tmp_path, trials=3, epochs=100, concurrent=2, warm_spare=False)
     runs, root = tmp_path / "runs", tmp_path / "runs" / "small"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    words = command("sweep", str(file), "--runs", str(runs), "--cluster", "local")
+    words = command("sweep", str(file), "--runs", str(runs), "--cluster", ray_cluster.address)
     with subprocess.Popen(
         words, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True
     ) as driver:
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 240
             while not list(root.glob("trials/*/metrics.jsonl")) and time.monotonic() < deadline:
                 assert driver.poll() is None, driver.communicate()[1]
                 time.sleep(0.05)
@@ -156,29 +202,35 @@ def test_a_sweep_from_its_beginning_to_its_table(tmp_path: Path, capsys: Any) ->
             driver.kill()
     assert running["state"] == "running"
     assert str(driver.pid) in running["driver"]
-    assert running["running"][0]["epochs"] == 40
+    assert running["running"][0]["epochs"] == 100
     assert not (root / "stop").exists()
 
     assert main(["sweep", "status", str(root), "--json"]) == 0
     stopped = json.loads(capsys.readouterr().out)
     assert stopped["state"] == "stopped"
-    assert stopped["left"]["epochs_worst"] == 3 * 40 - stopped["spent"]["epochs"]
+    assert 0 < stopped["left"]["epochs_worst"] <= 3 * 100 - stopped["spent"]["epochs"]
 
-    words = command("sweep", "extend", str(root), "trials=4", "noise.best_seeds=2", "--cluster", "local")
+    words = command(
+        "sweep", "extend", str(root), "trials=4", "noise.best_seeds=2", "--cluster", ray_cluster.address
+    )
     went_on = subprocess.run(
-        words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=200
+        words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300
     )
     assert went_on.returncode == 0, went_on.stderr
     assert "trials: 3 -> 4" in went_on.stdout
 
     assert main(["sweep", "status", str(root), "--json"]) == 0
     finished = json.loads(capsys.readouterr().out)
-    assert (finished["state"], finished["states"], finished["seeds"]) == ("finished", {"complete": 5}, 2)
+    assert (finished["state"], finished["states"], finished["seeds"]) == (
+        "finished",
+        {"complete": 3, "failed": 2},
+        2,
+    )
     assert finished["left"]["epochs_worst"] == 0
     assert main(["sweep", "replay", str(root)]) == 0
-    assert "5 suggestions and 200 decisions computed again: all equal" in capsys.readouterr().out
+    assert "5 suggestions and 302 decisions computed again: all equal" in capsys.readouterr().out
     assert main(["sweep", "export", str(root), "-o", str(tmp_path / "table.csv")]) == 0
-    assert "200 rows" in capsys.readouterr().out
+    assert "302 rows" in capsys.readouterr().out
     assert main(["show", str(root)]) == 0
     shown = capsys.readouterr().out
     assert "mean of 2 seeds" in shown

@@ -21,7 +21,7 @@ from raysl.train.config import RunConfig
 from raysl.train.context import Context, Report
 from raysl.train.control import Control
 
-COMPLETE, ERROR, NAN, WORKER_KILLED, ACTOR_KILLED, WORSE = range(6)
+WORKER_KILLED, ACTOR_KILLED, ERROR, NAN, WORSE = range(5)
 
 
 def epochs(config: RunConfig, context: Context) -> Iterator[Report]:

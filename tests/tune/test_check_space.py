@@ -1,4 +1,4 @@
-"""`raysl sweep check`: every mistake at once, none that only follows from another, and what it says of size."""
+"""`raysl sweep check`: every mistake at once, none that only follows from another, and the size."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ def test_size_counts_conditional_keys_where_they_are_searched() -> None:
     search = {
         "optimizer.name": {"type": "categorical", "choices": ["sgd", "adam", "lars"]},
         "optimizer.momentum": {
-            "type": "float", "low": 0.5, "high": 0.9, "step": 0.1, "when": {"optimizer.name": ["sgd", "lars"]},
+            "type": "float", "low": 0.5, "high": 0.9, "step": 0.1,
+            "when": {"optimizer.name": ["sgd", "lars"]},
         },
         "train.batch_size": {"type": "int", "low": 32, "high": 64, "step": 32},
     }  # fmt: skip

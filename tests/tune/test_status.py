@@ -121,7 +121,7 @@ def test_a_stop_is_for_the_driver_it_names(tmp_path: Path) -> None:
     lease = Lease(tmp_path / "lease.json")
     lease.take()
     try:
-        with pytest.raises(RayslError, match="has not stopped within 0.3 s"):
+        with pytest.raises(RayslError, match=r"has not stopped within 0\.3 s"):
             stop(tmp_path, wait_s=0.3, say=lambda line: None)
         mine, other = StopFile(tmp_path, lease.token), StopFile(tmp_path, "another")
         assert mine()
