@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from raysl.cluster.connect import connect
-from raysl.tune.curves import read_curves
-from raysl.tune.export import export_table, write_table
-from raysl.tune.record import read_record
-from raysl.tune.resolve import Space
-from raysl.tune.simulate import simulate
-from raysl.tune.space import SpaceConfig
-from raysl.tune.space_file import load_space
+from raysl.tune.records.export import export_table, write_table
+from raysl.tune.records.record import read_record
+from raysl.tune.simulation.curves import read_curves
+from raysl.tune.simulation.simulate import simulate
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
+from raysl.tune.spaces.space_file import load_space
 from raysl.tune.sweep import sweep
 
 _TRIALS, _SLOTS = 24, 2

@@ -20,8 +20,8 @@ import psutil
 
 from raysl.train.checkpoint import latest
 from raysl.train.rundir import RunDirectory
-from raysl.tune.entry import Entry
-from raysl.tune.record import read_record
+from raysl.tune.records.entry import Entry
+from raysl.tune.records.record import read_record
 from raysl.tune.replay import replay
 
 _MARK = "RAYSL_BENCHMARK"

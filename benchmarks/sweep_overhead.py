@@ -12,8 +12,8 @@ from typing import Any
 from raysl.cluster.connect import connect
 from raysl.train.config import RunConfig
 from raysl.train.context import Context, Report
-from raysl.tune.record import read_record
-from raysl.tune.space import SpaceConfig
+from raysl.tune.records.record import read_record
+from raysl.tune.spaces.space import SpaceConfig
 from raysl.tune.sweep import sweep
 
 KNN = "eval/knn_top1"
@@ -66,7 +66,7 @@ def overhead(rounds: int = 3) -> int:
     print(f"50 one-second trials on 2 slots: {wall:.1f} s, {wall / 25:.2f}x of the ideal 25 s ({shown})")
     print(f"between a report and the next epoch: {1e3 * cost:.1f} ms")
     print(
-        f"so {share:.3%} of a trial of 10 minutes and {_LONG_EPOCHS} epochs (extrapolated: what a report costs "
-        "does not depend on how long its epoch took)"
+        f"so {share:.3%} of a trial of 10 minutes and {_LONG_EPOCHS} epochs (extrapolated: what a report "
+        "costs does not depend on how long its epoch took)"
     )
     return 1 if wall > 1.5 * 25 or share > 0.02 else 0

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysl.config import leaves
-from raysl.tune.curves import Curves, Recorded, read_curves
-from raysl.tune.domains import CategoricalDomain, IntDomain
-from raysl.tune.resolve import Space
-from raysl.tune.simulate import GAP_S, simulate
-from raysl.tune.space import SpaceConfig
-from raysl.tune.space_file import load_space
-from raysl.tune.suggest import suggest
-from raysl.tune.suggestion import quiet_optuna
+from raysl.tune.samplers.suggest import suggest
+from raysl.tune.samplers.suggestion import quiet_optuna
+from raysl.tune.simulation.curves import Curves, Recorded, read_curves
+from raysl.tune.simulation.simulate import GAP_S, simulate
+from raysl.tune.spaces.domains import CategoricalDomain, IntDomain
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
+from raysl.tune.spaces.space_file import load_space
 
 HERE = Path(__file__).parent
 TABLES = ("digits_matrix_ssl", "digits_w_mse", "cifar10_matrix_ssl", "cifar10_w_mse")

@@ -108,7 +108,7 @@ def quickstart(
     """
     from raysl.train.config import RunConfig
     from raysl.train.pretrain import prepare, pretrain
-    from raysl.tune.space_file import load_space
+    from raysl.tune.spaces.space_file import load_space
     from raysl.tune.sweep import sweep
 
     # Ray only counts CPUs, so that two workers can share one where there is no second.

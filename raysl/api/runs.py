@@ -106,7 +106,7 @@ def sweep(
         InputError: the space, the data or the sweep directory cannot be used.
         Interrupted: a signal came; the same call continues.
     """
-    from raysl.tune import space_file as spaces
+    from raysl.tune.spaces import space_file as spaces
     from raysl.tune.sweep import sweep
 
     loaded = spaces.load_space(space, overrides)
@@ -122,8 +122,8 @@ def plan_sweep(space: str | Path, job: Job) -> dict[str, Any]:
     Returns:
         Plain values: the space, the data, where it would run, the sweep directory and the lines for people.
     """
-    from raysl.tune import space_file as spaces
-    from raysl.tune.plan import plan_sweep
+    from raysl.tune.planning.plan import plan_sweep
+    from raysl.tune.spaces import space_file as spaces
 
     loaded = spaces.load_space(space, job.overrides)
     path, where = directory(job.runs, job.name or loaded.name), job.would_use()

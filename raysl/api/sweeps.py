@@ -12,11 +12,11 @@ from raysl.errors import InputError
 from raysl.machine import allocation
 
 if TYPE_CHECKING:
-    from raysl.tune.check_space import SpaceCheck
     from raysl.tune.control import Stopped
     from raysl.tune.extend import Extension
+    from raysl.tune.planning.check_space import SpaceCheck
     from raysl.tune.replay import Replay
-    from raysl.tune.simulations import Simulations
+    from raysl.tune.simulation.simulations import Simulations
     from raysl.tune.status import Status
     from raysl.tune.sweep import SweepResult
 
@@ -41,7 +41,7 @@ def sweep_check(
     Raises:
         InputError: there is no such file, it is no YAML mapping, or a size cannot be.
     """
-    from raysl.tune.check_space import check_space
+    from raysl.tune.planning.check_space import check_space
 
     for name, value in (("--nodes", nodes), ("--cpus", cpus), ("--gpus", gpus)):
         if value is not None and (value < 0 or (value == 0 and name != "--gpus")):
@@ -138,8 +138,8 @@ def sweep_export(run: str | Path, output: str | Path) -> int:
     Raises:
         InputError: there is no sweep, nothing is on record, or the file has another ending.
     """
-    from raysl.tune.export import SUFFIXES, export_table, write_table
-    from raysl.tune.record import read_record
+    from raysl.tune.records.export import SUFFIXES, export_table, write_table
+    from raysl.tune.records.record import read_record
 
     path = Path(output)
     if path.suffix not in SUFFIXES:
@@ -187,9 +187,9 @@ def sweep_simulate(
     Raises:
         InputError: the space cannot be simulated, or the table does not fit it.
     """
-    from raysl.tune.curves import read_curves
-    from raysl.tune.simulations import simulate_seeds
-    from raysl.tune.space_file import load_space
+    from raysl.tune.simulation.curves import read_curves
+    from raysl.tune.simulation.simulations import simulate_seeds
+    from raysl.tune.spaces.space_file import load_space
 
     loaded = load_space(space, overrides)
     return simulate_seeds(loaded, read_curves(Path(curves)), slots=slots, seeds=seeds, within=within, say=say)

@@ -15,13 +15,13 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from raysl.tune.choice import choose, ranked
-from raysl.tune.domains import Scalar
-from raysl.tune.entry import Entry, Role
-from raysl.tune.resolve import Space
-from raysl.tune.sequences import SpaceExhaustedError
-from raysl.tune.space import SpaceConfig
-from raysl.tune.suggest import suggest
-from raysl.tune.suggestion import distribution
+from raysl.tune.records.entry import Entry, Role
+from raysl.tune.samplers.sequences import SpaceExhaustedError
+from raysl.tune.samplers.suggest import suggest
+from raysl.tune.samplers.suggestion import distribution
+from raysl.tune.spaces.domains import Scalar
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
 
 
 class Answer(Enum):

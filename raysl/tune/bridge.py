@@ -14,14 +14,14 @@ from pathlib import Path
 from raysl.errors import InputError
 from raysl.tune.agenda import Answer, propose
 from raysl.tune.budget import spent
-from raysl.tune.entry import Entry, Report
-from raysl.tune.history import Rule
-from raysl.tune.judge import judge
-from raysl.tune.lease import LeaseLostError
-from raysl.tune.ledger import Ledger
-from raysl.tune.messages import End, Launch, Row
-from raysl.tune.resolve import Space
-from raysl.tune.standby import Standby
+from raysl.tune.judging.history import Rule
+from raysl.tune.judging.judge import judge
+from raysl.tune.records.entry import Entry, Report
+from raysl.tune.records.lease import LeaseLostError
+from raysl.tune.records.ledger import Ledger
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.trials.messages import End, Launch, Row
+from raysl.tune.trials.standby import Standby
 
 
 @dataclass

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from raysl.tune.entry import Entry, Session
-from raysl.tune.space import BudgetConfig, PricesConfig
+from raysl.tune.records.entry import Entry, Session
+from raysl.tune.spaces.space import BudgetConfig, PricesConfig
 
 _HOUR = 3600.0
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median, stdev
 
-from raysl.tune.entry import Entry
-from raysl.tune.space import SpaceConfig
+from raysl.tune.records.entry import Entry
+from raysl.tune.spaces.space import SpaceConfig
 
 _AS_CHEAP = 1.1
 """Trials whose epochs take so little longer than the quickest one's count as equally cheap."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from raysl.errors import RayslError
 from raysl.train.atomic import write_atomically
-from raysl.tune.folder import read_space
-from raysl.tune.lease import Holder, read_holder
+from raysl.tune.records.folder import read_space
+from raysl.tune.records.lease import Holder, read_holder
 
 _POLL_S = 0.2
 _LOOK_S = 0.5

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from raysl.config import build, difference, leaves, merge, nearest
 from raysl.errors import InputError
-from raysl.tune.folder import CHANGEABLE, read_space
-from raysl.tune.space import SpaceConfig
+from raysl.tune.records.folder import CHANGEABLE, read_space
+from raysl.tune.spaces.space import SpaceConfig
 
 
 @dataclass(frozen=True)

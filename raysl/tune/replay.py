@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from raysl.tune.agenda import Answer, Proposal, propose
-from raysl.tune.entry import Entry, Report, record_at
-from raysl.tune.judge import judge
-from raysl.tune.record import Record, read_record
-from raysl.tune.resolve import Space
-from raysl.tune.rungs import rule_of
+from raysl.tune.judging.judge import judge
+from raysl.tune.judging.rungs import rule_of
+from raysl.tune.records.entry import Entry, Report, record_at
+from raysl.tune.records.record import Record, read_record
+from raysl.tune.spaces.resolve import Space
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from raysl.report.text import age
 from raysl.tune.agenda import Answer, is_searched, propose
 from raysl.tune.budget import Spent, spent
 from raysl.tune.choice import Choice, choose, epoch_seconds
-from raysl.tune.domains import Scalar
-from raysl.tune.entry import Entry, State
-from raysl.tune.lease import read_holder
-from raysl.tune.record import Record, read_record
-from raysl.tune.space import SpaceConfig
+from raysl.tune.records.entry import Entry, State
+from raysl.tune.records.lease import read_holder
+from raysl.tune.records.record import Record, read_record
+from raysl.tune.spaces.domains import Scalar
+from raysl.tune.spaces.space import SpaceConfig
 from raysl.tune.view import name_of, number_text
 
 

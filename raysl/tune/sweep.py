@@ -11,24 +11,24 @@ from typing import Any
 
 from raysl.errors import Interrupted, RayslError
 from raysl.train.interrupts import stop_on_signals
-from raysl.tune import engine
 from raysl.tune.agenda import Answer, propose
 from raysl.tune.bridge import Bridge
 from raysl.tune.budget import Spent, spent
 from raysl.tune.choice import choose, pareto_front
 from raysl.tune.control import StopFile
-from raysl.tune.domains import Scalar
-from raysl.tune.entry import Entry, Session
-from raysl.tune.folder import changeable, check_directory, claim_directory
-from raysl.tune.gang import Gang, living_nodes
-from raysl.tune.lease import Lease
-from raysl.tune.ledger import Ledger
-from raysl.tune.outputs import write_best, write_hparams, write_trials
-from raysl.tune.plan import SweepPlan, plan_sweep
-from raysl.tune.resolve import Space
-from raysl.tune.rungs import rule_of, rung_signals
-from raysl.tune.signal import Signal
-from raysl.tune.space import SpaceConfig
+from raysl.tune.judging.rungs import rule_of, rung_signals
+from raysl.tune.judging.signal import Signal
+from raysl.tune.planning.plan import SweepPlan, plan_sweep
+from raysl.tune.records.entry import Entry, Session
+from raysl.tune.records.folder import changeable, check_directory, claim_directory
+from raysl.tune.records.lease import Lease
+from raysl.tune.records.ledger import Ledger
+from raysl.tune.records.outputs import write_best, write_hparams, write_trials
+from raysl.tune.spaces.domains import Scalar
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
+from raysl.tune.trials import engine
+from raysl.tune.trials.gang import Gang, living_nodes
 from raysl.tune.view import SweepView, number_text, summary
 
 

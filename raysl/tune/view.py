@@ -13,10 +13,10 @@ from rich.table import Table
 
 from raysl.tune.agenda import is_searched
 from raysl.tune.choice import best_of
-from raysl.tune.domains import Scalar
-from raysl.tune.entry import Entry
-from raysl.tune.resolve import Space
-from raysl.tune.space import SpaceConfig
+from raysl.tune.records.entry import Entry
+from raysl.tune.spaces.domains import Scalar
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
 
 _ROWS = 30
 _COLOURS = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}

@@ -10,8 +10,8 @@ import pytest
 
 from raysl.config import load
 from raysl.train.config import RunConfig
-from raysl.tune.resolve import Space
-from raysl.tune.space_file import load_space
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space_file import load_space
 from tests.cli.conftest import Commands
 
 FILES = {"far_apart.py", "digits_far_apart.yaml", "far_apart_space.yaml", "test_far_apart.py"}

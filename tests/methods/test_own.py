@@ -21,9 +21,9 @@ from raysl.templates import new_method
 from raysl.train.config import RunConfig
 from raysl.train.method_copy import keep_method
 from raysl.train.rundir import RunDirectory
-from raysl.tune.folder import check_directory, claim_directory
-from raysl.tune.outputs import write_best
-from raysl.tune.resolve import Space
+from raysl.tune.records.folder import check_directory, claim_directory
+from raysl.tune.records.outputs import write_best
+from raysl.tune.spaces.resolve import Space
 from tests.train.made import config as small
 from tests.train.made import train
 from tests.tune.conftest import space
@@ -282,7 +282,7 @@ def new_elsewhere() -> str:
 
 def test_the_winner_of_a_sweep_takes_its_method_along(reference: str, tmp_path: Path) -> None:
     from raysl.tune.choice import Choice
-    from raysl.tune.entry import Entry
+    from raysl.tune.records.entry import Entry
 
     searched = {"method.alpha": {"type": "float", "low": 1.0, "high": 3.0}}
     built = Space(space(base="digits_even_spread.yaml", search=searched, overrides={}))

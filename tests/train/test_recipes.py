@@ -8,7 +8,7 @@ from raysl.config import RECIPES, SEARCH_SPACES, load
 from raysl.methods import config_class, method_names
 from raysl.methods.cw_rgp import Config as CWRGPConfig
 from raysl.train.config import RunConfig
-from raysl.tune.space_file import load_space
+from raysl.tune.spaces.space_file import load_space
 
 PROTOCOLS = {
     "knn/top1",

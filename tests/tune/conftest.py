@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raysl.tune.space import SpaceConfig
+from raysl.tune.spaces.space import SpaceConfig
 
 
 def space(**changes: Any) -> SpaceConfig:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysl.tune.stopping import Decision, History, Rule, build_rule
-from raysl.tune.stopping_config import StoppingConfig
+from raysl.tune.judging.stopping import Decision, History, Rule, build_rule
+from raysl.tune.spaces.stopping_config import StoppingConfig
 
 EPOCHS = 9
 SETTINGS: dict[str, dict[str, Any]] = {

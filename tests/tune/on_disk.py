@@ -7,14 +7,14 @@ from typing import Any
 
 from raysl.tune.agenda import Answer, propose
 from raysl.tune.choice import choose
-from raysl.tune.entry import Report, Session
-from raysl.tune.folder import changeable, claim_directory
-from raysl.tune.judge import judge
-from raysl.tune.lease import Unshared
-from raysl.tune.ledger import Ledger
-from raysl.tune.outputs import write_trials
-from raysl.tune.resolve import Space
-from raysl.tune.rungs import rule_of
+from raysl.tune.judging.judge import judge
+from raysl.tune.judging.rungs import rule_of
+from raysl.tune.records.entry import Report, Session
+from raysl.tune.records.folder import changeable, claim_directory
+from raysl.tune.records.lease import Unshared
+from raysl.tune.records.ledger import Ledger
+from raysl.tune.records.outputs import write_trials
+from raysl.tune.spaces.resolve import Space
 from tests.tune.conftest import space
 
 

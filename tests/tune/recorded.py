@@ -6,9 +6,9 @@ import math
 import random
 from typing import Any
 
-from raysl.tune.curves import Curves, Recorded
-from raysl.tune.resolve import Space
-from raysl.tune.simulate import Simulated, simulate
+from raysl.tune.simulation.curves import Curves, Recorded
+from raysl.tune.simulation.simulate import Simulated, simulate
+from raysl.tune.spaces.resolve import Space
 from tests.tune.conftest import space
 
 KNN = "eval/knn_top1"

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from raysl.tune.domains import Scalar
-from raysl.tune.entry import Entry, Report, State
-from raysl.tune.resolve import Space
-from raysl.tune.suggest import suggest
-from raysl.tune.suggestion import distribution
+from raysl.tune.records.entry import Entry, Report, State
+from raysl.tune.samplers.suggest import suggest
+from raysl.tune.samplers.suggestion import distribution
+from raysl.tune.spaces.domains import Scalar
+from raysl.tune.spaces.resolve import Space
 from tests.tune.conftest import space
 
 

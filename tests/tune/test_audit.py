@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from raysl.tune.audit import quota
-from raysl.tune.stopping import Decision, History
+from raysl.tune.judging.audit import quota
+from raysl.tune.judging.stopping import Decision, History
 from tests.tune.histories import EPOCHS, NO_AUDIT, build
 
 

@@ -10,12 +10,12 @@ import pytest
 from raysl.errors import InputError
 from raysl.tune.agenda import Answer
 from raysl.tune.bridge import Bridge
-from raysl.tune.entry import Entry
-from raysl.tune.lease import Lease
-from raysl.tune.ledger import Ledger
-from raysl.tune.messages import End, Launch, Row
-from raysl.tune.resolve import Space
-from raysl.tune.stopping import NoStopping
+from raysl.tune.judging.stopping import NoStopping
+from raysl.tune.records.entry import Entry
+from raysl.tune.records.lease import Lease
+from raysl.tune.records.ledger import Ledger
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.trials.messages import End, Launch, Row
 from tests.tune.conftest import space
 
 KNN = "eval/knn_top1"

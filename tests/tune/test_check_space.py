@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from raysl.config import yaml
-from raysl.tune.check_space import SpaceCheck, check_space
-from raysl.tune.extent import draw, epochs_of, size_of
-from raysl.tune.resolve import Space
+from raysl.tune.planning.check_space import SpaceCheck, check_space
+from raysl.tune.planning.extent import draw, epochs_of, size_of
+from raysl.tune.spaces.resolve import Space
 from tests.tune.conftest import space
 
 HERE = [{"CPU": 2.0, "GPU": 0.0}]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from raysl.errors import InputError
-from raysl.tune.check import check_stopping
-from raysl.tune.resolve import Space
-from raysl.tune.rungs import judged_epochs
+from raysl.tune.judging.rungs import judged_epochs
+from raysl.tune.planning.check import check_stopping
+from raysl.tune.spaces.resolve import Space
 from tests.tune.conftest import space
 
 AUDIT = "; 5 % of the losers, at least 4, run on"

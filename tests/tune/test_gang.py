@@ -23,12 +23,12 @@ from ray.util.state import list_actors, list_placement_groups
 from raysl.cluster.environment import ray_environment
 from raysl.cluster.private import ending_processes
 from raysl.cluster.scratch import scratch_directory
-from raysl.tune.entry import Entry
-from raysl.tune.gang import Gang
-from raysl.tune.gangs import made_by_actors, remove_leftovers
-from raysl.tune.record import read_record
-from raysl.tune.space import SpaceConfig
+from raysl.tune.records.entry import Entry
+from raysl.tune.records.record import read_record
+from raysl.tune.spaces.space import SpaceConfig
 from raysl.tune.sweep import SweepResult, sweep
+from raysl.tune.trials.gang import Gang
+from raysl.tune.trials.gangs import made_by_actors, remove_leftovers
 from tests.tune import fake_gang
 from tests.tune.conftest import space
 
@@ -189,7 +189,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from raysl.cluster.connect import connect
-from raysl.tune.space import SpaceConfig
+from raysl.tune.spaces.space import SpaceConfig
 from raysl.tune.sweep import sweep
 with connect(sys.argv[3]):
     sweep(SpaceConfig.model_validate_json(sys.argv[2]), Path(sys.argv[1]))

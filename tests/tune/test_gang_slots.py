@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysl.errors import Fenced, InputError, Interrupted, TrainingStopped
-from raysl.tune.board import Board
 from raysl.tune.bridge import Bridge
-from raysl.tune.gang import KEEPER_BYTES, Gang
-from raysl.tune.gang_trial import _ended, _lost_another
-from raysl.tune.lease import Lease
-from raysl.tune.ledger import Ledger
-from raysl.tune.messages import End, Launch
-from raysl.tune.resolve import Space
-from raysl.tune.runner import end_of
-from raysl.tune.stopping import build_rule
-from raysl.tune.stopping_config import StoppingConfig
+from raysl.tune.judging.stopping import build_rule
+from raysl.tune.records.lease import Lease
+from raysl.tune.records.ledger import Ledger
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.stopping_config import StoppingConfig
+from raysl.tune.trials.board import Board
+from raysl.tune.trials.gang import KEEPER_BYTES, Gang
+from raysl.tune.trials.gang_trial import _ended, _lost_another
+from raysl.tune.trials.messages import End, Launch
+from raysl.tune.trials.runner import end_of
 from tests.train.made import config
 from tests.tune.conftest import space
 

@@ -17,13 +17,13 @@ from typing import IO
 import pytest
 
 from raysl.errors import InputError
-from raysl.tune.lease import Lease, LeaseLostError
+from raysl.tune.records.lease import Lease, LeaseLostError
 
 EXPIRY_S, BEAT_S = 1.5, 0.2
 HOLDER = f"""
 import sys, time
 from pathlib import Path
-from raysl.tune.lease import Lease, LeaseLostError
+from raysl.tune.records.lease import Lease, LeaseLostError
 lease = Lease(Path(sys.argv[1]), expiry_s={EXPIRY_S}, beat_s={BEAT_S})
 lease.take()
 print("taken", flush=True)

@@ -12,11 +12,11 @@ import pytest
 
 from raysl.errors import RayslError
 from raysl.tune.agenda import Proposal, propose
-from raysl.tune.entry import Entry, Report, State
-from raysl.tune.lease import Lease, LeaseLostError
-from raysl.tune.ledger import Ledger, LedgerError
-from raysl.tune.resolve import Space
-from raysl.tune.storage import repair_journal
+from raysl.tune.records.entry import Entry, Report, State
+from raysl.tune.records.lease import Lease, LeaseLostError
+from raysl.tune.records.ledger import Ledger, LedgerError
+from raysl.tune.records.storage import repair_journal
+from raysl.tune.spaces.resolve import Space
 from tests.tune.conftest import space
 
 KNN = "eval/knn_top1"

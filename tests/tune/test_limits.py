@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from raysl.tune.entry import Entry, Report
-from raysl.tune.limits import limit, training_hours
-from raysl.tune.messages import End, Launch
-from raysl.tune.runner import TrialRunner
-from raysl.tune.stopping_config import StoppingConfig
+from raysl.tune.judging.limits import limit, training_hours
+from raysl.tune.records.entry import Entry, Report
+from raysl.tune.spaces.stopping_config import StoppingConfig
+from raysl.tune.trials.messages import End, Launch
+from raysl.tune.trials.runner import TrialRunner
 from tests.train.made import config, digits
 from tests.train.test_stopping import COLLAPSES
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from raysl.tune.entry import Entry, Report
-from raysl.tune.outputs import write_hparams, write_trials
+from raysl.tune.records.entry import Entry, Report
+from raysl.tune.records.outputs import write_hparams, write_trials
 
 
 def _entry(number: int, cause: str, metrics: dict[str, float] | None) -> Entry:

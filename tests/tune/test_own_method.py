@@ -13,7 +13,7 @@ from raysl.methods import own
 from raysl.templates import new_method
 from raysl.train.config import RunConfig
 from raysl.train.pretrain import prepare, pretrain
-from raysl.tune.space_file import load_space
+from raysl.tune.spaces.space_file import load_space
 from raysl.tune.sweep import sweep
 
 

@@ -11,12 +11,12 @@ import torch
 
 from raysl.errors import InputError
 from raysl.train.devices import choose_device
-from raysl.tune import engine
-from raysl.tune.messages import End, Launch
-from raysl.tune.plan import plan_sweep
-from raysl.tune.resolve import Space
-from raysl.tune.runner import TrialRunner
+from raysl.tune.planning.plan import plan_sweep
+from raysl.tune.spaces.resolve import Space
 from raysl.tune.sweep import sweep
+from raysl.tune.trials import engine
+from raysl.tune.trials.messages import End, Launch
+from raysl.tune.trials.runner import TrialRunner
 from tests.tune import fake_loop
 from tests.tune.conftest import space
 

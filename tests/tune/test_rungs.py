@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from raysl.tune.entry import Entry, Report, Role, State
-from raysl.tune.resolve import Space
-from raysl.tune.rungs import history_of, rung_signals
+from raysl.tune.judging.rungs import history_of, rung_signals
+from raysl.tune.records.entry import Entry, Report, Role, State
+from raysl.tune.spaces.resolve import Space
 from tests.tune.conftest import space
 
 

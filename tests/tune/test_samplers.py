@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from raysl.errors import InputError
-from raysl.tune.entry import Entry
-from raysl.tune.resolve import Space
-from raysl.tune.suggest import suggest
-from raysl.tune.suggestion import levels
+from raysl.tune.records.entry import Entry
+from raysl.tune.samplers.suggest import suggest
+from raysl.tune.samplers.suggestion import levels
+from raysl.tune.spaces.resolve import Space
 from tests.tune.records import NAMES, Fate, every_fate, made, read, sampled, swept, written
 
 FLOAT = {"type": "float", "low": 0.1, "high": 1.0}
@@ -110,7 +110,7 @@ _ELSEWHERE = """
 import json, sys
 from tests.tune.records import read, sampled
 from tests.tune.test_samplers import over
-from raysl.tune.suggest import suggest
+from raysl.tune.samplers.suggest import suggest
 asked = json.loads(sys.stdin.read())
 told = {name: suggest(over(name, "when"), 8, read(over(name, "when"), text)) for name, text in asked.items()}
 print(json.dumps({name: [found.params, found.system_attrs] for name, found in told.items()}))

@@ -9,13 +9,13 @@ from optuna._gp import acqf
 from optuna.samplers._tpe import sampler
 from optuna.trial import TrialState
 
-from raysl.tune.domains import Scalar
-from raysl.tune.entry import Entry, State
-from raysl.tune.evolution import Evolution
-from raysl.tune.resolve import Space
-from raysl.tune.sampler_config import CMAESConfig
-from raysl.tune.shown import as_complete, fate, for_tpe, ranks
-from raysl.tune.suggest import suggest
+from raysl.tune.records.entry import Entry, State
+from raysl.tune.samplers.evolution import Evolution
+from raysl.tune.samplers.shown import as_complete, fate, for_tpe, ranks
+from raysl.tune.samplers.suggest import suggest
+from raysl.tune.spaces.domains import Scalar
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.sampler_config import CMAESConfig
 from tests.tune.records import Fate, Judge, made, sampled, swept
 
 LEARNING = ("tpe", "gp", "cmaes", "nsga2")

@@ -17,12 +17,12 @@ from raysl.errors import InputError
 from raysl.methods.base import Pixels, Plan
 from raysl.models.backbones import BackboneConfig, build_backbone
 from raysl.train.config import RunConfig
-from raysl.tune.check import check_stopping
-from raysl.tune.domains import CategoricalDomain, Domain, IntDomain, Scalar
-from raysl.tune.plan import check_priors
-from raysl.tune.resolve import Space
-from raysl.tune.space import SpaceConfig
-from raysl.tune.space_file import load_space
+from raysl.tune.planning.check import check_stopping
+from raysl.tune.planning.plan import check_priors
+from raysl.tune.spaces.domains import CategoricalDomain, Domain, IntDomain, Scalar
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
+from raysl.tune.spaces.space_file import load_space
 
 NAMES = [name for name in SEARCH_SPACES.names() if name != "quickstart"]
 SECTION = (Path(__file__).parents[2] / "docs/SWEEPS.md").read_text().partition("## Samplers")[0]

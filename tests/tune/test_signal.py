@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from raysl.tune.history import History
-from raysl.tune.signal import Correlation, correlation_at, interval, signals, spearman
+from raysl.tune.judging.history import History
+from raysl.tune.judging.signal import Correlation, correlation_at, interval, signals, spearman
 
 END = 9
 

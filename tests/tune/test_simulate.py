@@ -11,11 +11,11 @@ import pytest
 
 from raysl.errors import InputError
 from raysl.tune.budget import spent
-from raysl.tune.entry import Entry, Session
-from raysl.tune.record import Record
+from raysl.tune.records.entry import Entry, Session
+from raysl.tune.records.record import Record
 from raysl.tune.replay import replay_record
-from raysl.tune.simulate import Simulated, simulate
-from raysl.tune.space import PricesConfig
+from raysl.tune.simulation.simulate import Simulated, simulate
+from raysl.tune.spaces.space import PricesConfig
 from tests.tune.recorded import EPOCHS, KNN, built, simulated, table
 
 _LR = {"type": "float", "low": 0.01, "high": 1.0}

@@ -9,11 +9,11 @@ import pytest
 
 from raysl.config import SEARCH_SPACES, leaves
 from raysl.errors import InputError
-from raysl.tune.expression import Expression
-from raysl.tune.plan import check_priors
-from raysl.tune.resolve import Space
-from raysl.tune.space import SpaceConfig
-from raysl.tune.space_file import load_space
+from raysl.tune.planning.plan import check_priors
+from raysl.tune.spaces.expression import Expression
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
+from raysl.tune.spaces.space_file import load_space
 from tests.tune.conftest import space
 
 YAML = """

@@ -14,10 +14,10 @@ import pytest
 from raysl.config import yaml
 from raysl.errors import RayslError
 from raysl.tune.control import StopFile, stop, stop_path
-from raysl.tune.entry import Entry, Report, Role, Session, State
-from raysl.tune.lease import Lease, read_holder
-from raysl.tune.record import Record
-from raysl.tune.resolve import Space
+from raysl.tune.records.entry import Entry, Report, Role, Session, State
+from raysl.tune.records.lease import Lease, read_holder
+from raysl.tune.records.record import Record
+from raysl.tune.spaces.resolve import Space
 from raysl.tune.status import Status, status_of
 from tests.tune.conftest import space
 

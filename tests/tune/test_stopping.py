@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from raysl.tune.rules import Hyperband, Patience, PercentileRule, SuccessiveHalving, quantile
-from raysl.tune.stopping import Curves, Decision, History, NoStopping, Rule, build_rule
-from raysl.tune.stopping_config import StoppingConfig
+from raysl.tune.judging.rules import Hyperband, Patience, PercentileRule, SuccessiveHalving, quantile
+from raysl.tune.judging.stopping import Curves, Decision, History, NoStopping, Rule, build_rule
+from raysl.tune.spaces.stopping_config import StoppingConfig
 
 
 def ask(rule: Rule, curves: Curves, number: int, epoch: int) -> Decision:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from raysl.tune.audit import quota
-from raysl.tune.stopping import GO_ON, Decision, History
-from raysl.tune.stopping_config import StoppingConfig
+from raysl.tune.judging.audit import quota
+from raysl.tune.judging.stopping import GO_ON, Decision, History
+from raysl.tune.spaces.stopping_config import StoppingConfig
 from tests.tune import histories as made
 from tests.tune.histories import EPOCHS, NO_AUDIT, RANKED, SETTINGS, build, random_curves, run
 

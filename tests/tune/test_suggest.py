@@ -12,13 +12,13 @@ import pytest
 
 from raysl.errors import InputError
 from raysl.tune.agenda import Answer, Proposal, propose
-from raysl.tune.domains import Domain, FloatDomain, IntDomain
-from raysl.tune.entry import Entry
-from raysl.tune.resolve import Space
-from raysl.tune.sequences import SpaceExhaustedError
-from raysl.tune.space_file import load_space
-from raysl.tune.suggest import capacity, check_sampler, suggest, warnings_for
-from raysl.tune.suggestion import at, level, levels
+from raysl.tune.records.entry import Entry
+from raysl.tune.samplers.sequences import SpaceExhaustedError
+from raysl.tune.samplers.suggest import capacity, check_sampler, suggest, warnings_for
+from raysl.tune.samplers.suggestion import at, level, levels
+from raysl.tune.spaces.domains import Domain, FloatDomain, IntDomain
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space_file import load_space
 from tests.tune.conftest import space
 from tests.tune.records import Fate, every_fate, made, sampled, swept
 

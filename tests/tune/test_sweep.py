@@ -19,13 +19,13 @@ from raysl.cluster.connect import ClusterInfo
 from raysl.config import RECIPES, load
 from raysl.errors import InputError
 from raysl.train.config import RunConfig
-from raysl.tune.entry import Entry
-from raysl.tune.messages import Launch
-from raysl.tune.record import read_record
-from raysl.tune.resolve import Space
-from raysl.tune.space import SpaceConfig
-from raysl.tune.standby import Standby
+from raysl.tune.records.entry import Entry
+from raysl.tune.records.record import read_record
+from raysl.tune.spaces.resolve import Space
+from raysl.tune.spaces.space import SpaceConfig
 from raysl.tune.sweep import SweepResult, sweep
+from raysl.tune.trials.messages import Launch
+from raysl.tune.trials.standby import Standby
 from tests.tune import fake_loop
 from tests.tune.conftest import space
 
@@ -189,7 +189,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from raysl.cluster.connect import connect
-from raysl.tune.space import SpaceConfig
+from raysl.tune.spaces.space import SpaceConfig
 from raysl.tune.sweep import sweep
 config = SpaceConfig.model_validate_json(sys.argv[2])
 with connect("local", cpus=2, gpus=0, object_store_memory=100 * 1024**2, dashboard=False):

@@ -1,0 +1,1 @@
+"""What a sweep keeps: the ledger, who may write it, and what is read from it."""

@@ -1,0 +1,1 @@
+"""Who suggests: a pure function of the record for each sampler."""

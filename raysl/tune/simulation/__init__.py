@@ -1,0 +1,1 @@
+"""Sweeps over recorded curves, on a clock of their own."""

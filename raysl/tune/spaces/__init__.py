@@ -1,0 +1,1 @@
+"""Search spaces: their files, and the run configs they stand for."""

@@ -1,0 +1,1 @@
+"""Trials on Ray: processes, gangs, and what crosses between them and the driver."""
