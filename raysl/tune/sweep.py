@@ -16,8 +16,8 @@ from raysl.tune.bridge import Bridge
 from raysl.tune.budget import Spent, spent
 from raysl.tune.choice import choose, pareto_front
 from raysl.tune.control import StopFile
-from raysl.tune.judging.rungs import rule_of, rung_signals
-from raysl.tune.judging.signal import Signal
+from raysl.tune.judging.rungs import form_signals, rule_of, rung_signals
+from raysl.tune.judging.signal import Correlation, Signal
 from raysl.tune.planning.plan import SweepPlan, plan_sweep
 from raysl.tune.records.entry import Entry, Session
 from raysl.tune.records.folder import changeable, check_directory, claim_directory
@@ -53,6 +53,7 @@ class SweepResult:
         states: trials by state.
         causes: failed trials by cause.
         signals: what each rung says about the end.
+        forms: how each proxy ranks its best, beside the next form.
         spent: what it used.
         exhausted: which limit of its budget ended it, or None.
     """
@@ -73,6 +74,7 @@ class SweepResult:
     states: dict[str, int]
     causes: dict[str, int]
     signals: tuple[Signal, ...]
+    forms: tuple[Correlation, ...]
     spent: Spent
     exhausted: str | None
 
@@ -97,6 +99,8 @@ class SweepResult:
         if len(self.front) > 1:
             lines.append(f"no other is better in every objective: trials {', '.join(map(str, self.front))}")
         lines += [line for signal in self.signals for line in signal.describe()]
+        for number, form in enumerate(self.forms, start=1):
+            lines.append(f"proxy {number}: rank correlation with the next form {form.describe()}")
         return "\n".join([*lines, self.spent.describe(), f"next: raysl pretrain {self.best_config}"])
 
 
@@ -217,6 +221,7 @@ def _result(root: Path, space: Space, ledger: Ledger, exhausted: str | None) -> 
         states=dict(Counter(entry.state for entry in trials)),
         causes=dict(Counter(entry.cause for entry in trials if entry.state == "failed")),
         signals=rung_signals(config, space.base_of(0), space.epochs, trials),
+        forms=form_signals(trials),
         spent=spent(trials, ledger.sessions, config.prices),
         exhausted=exhausted,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from raysl.train.config import RunConfig
 from raysl.tune.judging.history import History, Rule
 from raysl.tune.judging.rules import SuccessiveHalving
-from raysl.tune.judging.signal import Signal, signals
+from raysl.tune.judging.signal import Correlation, Signal, correlation_at, signals
 from raysl.tune.judging.stopping import build_rule
 from raysl.tune.records.entry import Entry
 from raysl.tune.spaces.space import SpaceConfig
@@ -89,3 +89,28 @@ def rung_signals(
         entry.number: rate for entry in searched if isinstance(rate := entry.params.get(_RATE), float | int)
     }
     return signals(history_of(searched), measured(config, base, rungs), epochs, rates)
+
+
+def form_signals(trials: Sequence[Entry]) -> tuple[Correlation, ...]:
+    """Return how well each proxy ranks the trials that were promoted from it, as the next form does.
+
+    Only the best of a proxy are promoted, who are alike, so it says less than a rung's signal does.
+
+    Args:
+        trials: the record.
+    """
+    found = []
+    last = max((entry.role.fidelity for entry in trials), default=0)
+    for fidelity in range(1, last + 1):
+        pairs = {
+            entry.number: {1: trials[entry.role.of].value, 2: entry.value}
+            for entry in trials
+            if entry.role.kind == "promotion" and entry.role.fidelity == fidelity
+            if entry.role.of is not None and entry.value is not None
+        }
+        curves = {
+            number: {at: value for at, value in pair.items() if value is not None}
+            for number, pair in pairs.items()
+        }
+        found.append(correlation_at(History(curves, frozenset(curves)), 1, 2))
+    return tuple(found)
