@@ -144,7 +144,9 @@ def _shape(text: str) -> Shape:
 def _limit(text: str) -> Limit:
     from raysl.data.prepare.prepare import Limit
 
-    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%|(0?\.\d+)", text)
     if match is None or (match[2] is not None and float(match[2]) > 100):
-        raise InputError(f"--max-bad {text}: expected a number of images, or a share such as 1%")
-    return Limit(number=int(match[1])) if match[1] is not None else Limit(share=float(match[2]) / 100)
+        raise InputError(f"--max-bad {text}: expected a number of images, or a share such as 1% or 0.01")
+    if match[1] is not None:
+        return Limit(number=int(match[1]))
+    return Limit(share=float(match[3]) if match[3] is not None else float(match[2]) / 100)

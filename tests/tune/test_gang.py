@@ -20,7 +20,7 @@ import ray
 from ray.util.placement_group import placement_group
 from ray.util.state import list_actors, list_placement_groups
 
-from raysl.cluster.environment import ray_environment
+from raysl.cluster.environment import ray_environment, read_token_again
 from raysl.cluster.private import ending_processes
 from raysl.cluster.scratch import scratch_directory
 from raysl.tune.records.entry import Entry
@@ -42,6 +42,8 @@ LRS = [0.001, 0.001, 0.001, 0.001, 0.05]
 def cluster() -> Iterator[str]:
     """A Ray with its dashboard, 4 CPUs and a GPU, as far as Ray knows; its address."""
     with ray_environment(private=True), scratch_directory() as directory, ending_processes(directory):
+        # An earlier test of this process may have been connected to another Ray.
+        read_token_again()
         ray.init(
             address="local",
             num_cpus=4,

@@ -129,7 +129,7 @@ def test_the_same_call_again_changes_nothing(swept: tuple[Path, SweepResult, lis
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"trials": 9}, "trials: 8 -> 9"),
+        ({"noise": {"seeds": 2}}, "noise.seeds: 1 -> 2"),
         ({"sampler": {"name": "tpe", "seed": 4, "n_startup_trials": 4}}, "sampler.seed: 3 -> 4"),
         ({"overrides": {"train.batch_size": 128}}, "train.batch_size: 256 -> 128"),
     ],
