@@ -51,11 +51,16 @@ class Config(BaseModel):
         return self.model_dump(mode="json", serialize_as_any=True)
 
 
+_MOST_LISTED = 40
+
+
 def nearest(word: str, known: list[str] | set[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest known word, or the whole list when none is close."""
+    """Return `did you mean 'x'?` for the closest known word, or what there is when none is close."""
     close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
+    if len(known) > _MOST_LISTED:
+        return f"none of the {len(known)} known ones is close; raysl config show RECIPE --fields lists them"
     return "known: " + ", ".join(sorted(known))
 
 
