@@ -107,7 +107,7 @@ def _corrupt_feed(options: Options, kind: Literal["memory", "ray"]) -> Row:
             data, _ = load_images(config.data, config.views, kind)
             unreadable = len(data.unreadable)
             views = ViewPipeline(config.views, normalization(config.data, data), data.size)
-            feeds[name] = build_feed(data, views, Batching(_BATCH, seed=0, epochs=2 * options.rounds + 2))
+            feeds[name] = build_feed(data, views, Batching(_BATCH, seed=0, epochs=options.rounds + 1))
         rates: dict[str, list[float]] = {name: [] for name in feeds}
         for epoch in range(options.rounds + 1):
             for name, feed in feeds.items():
