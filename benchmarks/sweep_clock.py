@@ -16,7 +16,7 @@ from raysl.tune.spaces.space import SpaceConfig
 from raysl.tune.spaces.space_file import load_space
 from raysl.tune.sweep import sweep
 
-_TRIALS, _SLOTS = 24, 2
+_TRIALS, _SLOTS, _EPOCHS = 40, 2, 27
 
 
 def clock(runs: Path) -> int:
@@ -26,7 +26,7 @@ def clock(runs: Path) -> int:
     """
     values: dict[str, Any] = load_space("matrix_ssl").to_dict() | {
         "sampler": {"name": "random", "seed": 1}, "noise": {"seeds": 1}, "priors": [],
-        "epochs": 9, "trials": _TRIALS, "concurrent": _SLOTS, "warm_spare": False,
+        "epochs": _EPOCHS, "trials": _TRIALS, "concurrent": _SLOTS, "warm_spare": False,
     }  # fmt: skip
     whole = SpaceConfig.model_validate(values | {"stopping": {"rule": "none"}})
     stopped = SpaceConfig.model_validate(

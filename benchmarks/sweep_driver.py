@@ -130,7 +130,9 @@ def kills(driver: Driver, count: int, choice: random.Random, undisturbed: Driver
     wrong: list[str] = []
     if undisturbed is not None and undisturbed.start().wait():
         wrong.append(f"the undisturbed sweep failed: see {undisturbed.log}")
+    reference = None if undisturbed is None else _facts(undisturbed.entries())
     seen: dict[int, dict[str, Any]] = {}
+    replayed = alike = 0
     for number in range(count):
         process = driver.start()
         before = sum(len(rows) for rows in driver.rows().values())
@@ -150,7 +152,17 @@ def kills(driver: Driver, count: int, choice: random.Random, undisturbed: Driver
             lost[trial] = len(rows) - (
                 json.loads((whole / "state.json").read_text())["position"]["epoch"] if whole else 0
             )
-        params = {entry.number: entry.params for entry in driver.entries()}
+        killed = driver.entries()
+        found = replay(driver.path)
+        replayed += not found.differences
+        wrong += [f"kill {number + 1}: {difference}" for difference in found.differences]
+        if reference is not None:
+            strayed = [
+                n for n, fact in enumerate(_facts(killed)) if not _is_begun(fact, reference[n : n + 1])
+            ]
+            alike += not strayed
+            wrong += [f"kill {number + 1}: trial {n} differs from the undisturbed one" for n in strayed]
+        params = {entry.number: entry.params for entry in killed}
         wrong += [f"trial {n}: parameters changed" for n in seen if params.get(n) != seen[n]]
         wrong += [
             f"trial {n}: {epochs} recorded epochs to compute again"
@@ -182,15 +194,16 @@ def kills(driver: Driver, count: int, choice: random.Random, undisturbed: Driver
     folders = {int(folder.name) for folder in (driver.path / "trials").iterdir()}
     wrong += [f"orphan directory {n}" for n in folders - {entry.number for entry in entries}]
     found = replay(driver.path)
-    print(f"replay: {found.describe()}")
+    print(f"replay: equal to the bit after {replayed} of {count} kills; at the end: {found.describe()}")
     wrong += list(found.differences)
-    if undisturbed is not None:
-        pairs = list(zip(_facts(entries), _facts(undisturbed.entries()), strict=False))
+    if reference is not None:
+        pairs = list(zip(_facts(entries), reference, strict=False))
         equal = sum(left == right for left, right in pairs)
-        print(f"equal to the undisturbed sweep: {equal} of {len(entries)} trials")
+        print(f"the beginning of the undisturbed sweep's ledger after {alike} of {count} kills; "
+              f"at the end equal in {equal} of {len(entries)} trials")  # fmt: skip
         wrong += [f"trial {n}: differs from the undisturbed one" for n, (a, b) in enumerate(pairs) if a != b]
-        if len(entries) != len(pairs):
-            wrong.append(f"{len(entries)} trials, {len(undisturbed.entries())} undisturbed")
+        if len(entries) != len(reference):
+            wrong.append(f"{len(entries)} trials, {len(reference)} undisturbed")
     leftovers = list(driver.processes())
     while leftovers and time.monotonic() - ended < _WATCH_S:
         time.sleep(1.0)
@@ -201,6 +214,14 @@ def kills(driver: Driver, count: int, choice: random.Random, undisturbed: Driver
     wrong += [f"process {process.pid} left: {process.name()}" for process in leftovers]
     print("\n".join(wrong) or "all checks hold")
     return 1 if wrong else 0
+
+
+def _is_begun(fact: tuple[Any, ...], whole: list[tuple[Any, ...]]) -> bool:
+    """Tell whether a trial, running or ended, is the whole one as far as it has come."""
+    if not whole or fact[0:2] != whole[0][0:2]:
+        return False
+    ended, reports = fact[2] != "running", fact[-1]
+    return fact == whole[0] if ended else reports == whole[0][-1][: len(reports)]
 
 
 def _facts(entries: list[Entry]) -> list[tuple[Any, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +56,14 @@ class Simulated:
         return min(good, default=None)
 
 
-def simulate(space: Space, curves: Curves, slots: int, *, gap_s: float = GAP_S) -> Simulated:
+def simulate(
+    space: Space,
+    curves: Curves,
+    slots: int,
+    *,
+    gap_s: float = GAP_S,
+    until: Callable[[Entry], bool] | None = None,
+) -> Simulated:
     """Run a sweep against recorded curves.
 
     Args:
@@ -65,12 +72,13 @@ def simulate(space: Space, curves: Curves, slots: int, *, gap_s: float = GAP_S) 
         curves: recorded trials.
         slots: trials at a time.
         gap_s: seconds between a trial's end and the next one's launch.
+        until: told of every trial that ends; once it says so, the sweep is left as it is then.
 
     Raises:
         InputError: the space cannot be simulated, or asks for what was not recorded.
     """
     _check(space, curves)
-    return _Clockwork(space, curves, slots, gap_s).run()
+    return _Clockwork(space, curves, slots, gap_s).run(until or (lambda entry: False))
 
 
 def _check(space: Space, curves: Curves) -> None:
@@ -117,7 +125,7 @@ class _Clockwork:
     spent: dict[int, int] = field(default_factory=dict)
     distances: dict[int, float] = field(default_factory=dict)
 
-    def run(self) -> Simulated:
+    def run(self, until: Callable[[Entry], bool]) -> Simulated:
         config = self.space.config
         ledger = Ledger(InMemoryStorage(), "simulated", self.space, Unshared(), lambda: self.now)
         ledger.open_session(Session(0.0, self.slots, 1.0, 0.0))
@@ -127,7 +135,9 @@ class _Clockwork:
             self._fill(bridge)
             while self.events:
                 self.now, _, key = heapq.heappop(self.events)
-                self._report(bridge, key)
+                ended = self._report(bridge, key)
+                if ended is not None and until(ended):
+                    break
                 self._fill(bridge)
         if bridge.fatal is not None:
             raise bridge.fatal if isinstance(bridge.fatal, RayslError) else RayslError(repr(bridge.fatal))
@@ -149,7 +159,8 @@ class _Clockwork:
         _, found = self.running[key]
         heapq.heappush(self.events, (self.now + gap_s + found.seconds[epoch - 1], epoch, key))
 
-    def _report(self, bridge: Bridge, key: str) -> None:
+    def _report(self, bridge: Bridge, key: str) -> Entry | None:
+        """Report a trial's next epoch, and return the trial if it ended with it."""
         launch, found = self.running[key]
         epoch = bridge.ledger.trials[launch.number].epoch + 1
         message: Row | End = Row(epoch, self.now, found.metrics[epoch - 1])
@@ -158,5 +169,6 @@ class _Clockwork:
         if bridge.receive(key, launch.number, launch.fence, message):
             self.spent[launch.number] = sum(entry.epoch for entry in bridge.ledger.trials)
             del self.running[key]
-        else:
-            self._schedule(key, epoch + 1, 0.0)
+            return bridge.ledger.trials[launch.number]
+        self._schedule(key, epoch + 1, 0.0)
+        return None

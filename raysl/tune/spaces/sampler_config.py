@@ -11,7 +11,7 @@ from raysl.config import Config, nearest
 _STARTUP = "Trials that are suggested at random before the sampler looks at what is known."
 _RANDOM_SHARE = (
     "Share of the later trials that are suggested at random all the same, so that a lucky trial early on "
-    "does not hold the search where it was (Falkner et al., BOHB, 2018, section 3; there 1/3)."
+    "does not hold the search where it was (as Falkner et al., BOHB, 2018, section 3)."
 )
 
 
@@ -28,7 +28,7 @@ class TPEConfig(_Common):
     name: Literal["tpe"] = "tpe"
     """`tpe`."""
     n_startup_trials: int = Field(10, ge=0, description=_STARTUP)
-    random_share: float = Field(0.25, ge=0.0, le=1.0, description=_RANDOM_SHARE)
+    random_share: float = Field(1 / 3, ge=0.0, le=1.0, description=_RANDOM_SHARE)
     n_ei_candidates: int = Field(24, ge=1)
     """Draws from the good trials' neighbourhood, of which the most promising is taken."""
     multivariate: bool = False
@@ -47,7 +47,7 @@ class GPConfig(_Common):
     name: Literal["gp"] = "gp"
     """`gp`."""
     n_startup_trials: int = Field(10, ge=1, description=_STARTUP)
-    random_share: float = Field(0.25, ge=0.0, le=1.0, description=_RANDOM_SHARE)
+    random_share: float = Field(1 / 3, ge=0.0, le=1.0, description=_RANDOM_SHARE)
     deterministic_objective: bool = False
     """Whether a configuration always comes out the same, so that no noise is to be fitted."""
 
