@@ -128,6 +128,9 @@ def sweep_extend(
 def sweep_export(run: str | Path, output: str | Path) -> int:
     """Write a sweep's trials and curves as one table, a row for each epoch.
 
+    A trial that ended before its first epoch has one row, without an epoch. JSON has null for NaN and
+    infinity.
+
     Args:
         run: its directory.
         output: a file that ends in .parquet, .csv or .json.
@@ -136,14 +139,14 @@ def sweep_export(run: str | Path, output: str | Path) -> int:
         The number of rows.
 
     Raises:
-        InputError: there is no sweep, nothing is on record, or the file has another ending.
+        InputError: there is no sweep, nothing is on record, or the file has another ending or is a folder.
+        RayslError: the file cannot be written.
     """
-    from raysl.tune.records.export import SUFFIXES, export_table, write_table
+    from raysl.tune.records.export import check_suffix, export_table, write_table
     from raysl.tune.records.record import read_record
 
     path = Path(output)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    check_suffix(path)
     table = export_table(read_record(run))
     write_table(table, path)
     return int(table.num_rows)

@@ -28,7 +28,8 @@ def add_parser(commands: Any) -> None:
     repeat = commands.add_parser(
         "sweep repeat-best",
         description="Run the configuration that a sweep has chosen with more seeds, and put the mean into "
-        "best.yaml: raysl sweep extend RUN noise.best_seeds=N.",
+        "best.yaml: raysl sweep extend RUN noise.best_seeds=N. A sweep that is not finished "
+        "is finished first.",
     )
     repeat.add_argument("run", metavar="RUN", help="the sweep's directory")
     repeat.add_argument(

@@ -34,7 +34,8 @@ def add_parser(commands: Any) -> None:
         commands,
         "export",
         _export,
-        "Write a sweep's trials and their curves as one table, a row for each epoch.",
+        "Write a sweep's trials and their curves as one table: a row for each epoch, one for a trial that "
+        "ended without.",
     )
     export.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="ends in .parquet, .csv or .json"

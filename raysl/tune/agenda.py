@@ -63,15 +63,17 @@ def propose(space: Space, trials: Sequence[Entry]) -> Proposal | Answer:
         InputError: no suggestion satisfies the constraints, or a prior cannot be a trial.
     """
     config = space.config
-    given = _priors(config)
-    if len(trials) < len(given):
-        return _given(space, given[len(trials)], trials)
-    searched = sum(entry.role.kind == "search" for entry in trials)
+    seed = _seed_of_first(trials, config)
+    if seed is not None:
+        return _again(trials[0], Role("repeat", 0, seed))
+    searched = sum(is_searched(entry) for entry in trials)
     if searched < config.trials:
         if config.deterministic and any(
             entry.state == "running" for entry in known_to(trials, len(trials), config)
         ):
             return Answer.LATER
+        if searched < len(config.priors):
+            return _prior(space, searched)
         seen = [entry for entry in known_to(trials, len(trials), config) if is_searched(entry)]
         with suppress(SpaceExhaustedError):  # a grid may end before the trials do
             found = suggest(space, len(trials), seen, index=max(0, searched - len(config.priors)))
@@ -100,17 +102,16 @@ def is_searched(entry: Entry) -> bool:
     return entry.role.kind == "search"
 
 
-def _priors(config: SpaceConfig) -> list[Role | int]:
-    """Return what begins a sweep: numbers of priors, and further seeds of trial 0."""
-    priors = list(range(min(len(config.priors), config.trials)))
-    seeds = [Role("repeat", 0, seed) for seed in range(1, config.noise.seeds)] if priors else []
-    return [*priors[:1], *seeds, *priors[1:]]
+def _seed_of_first(trials: Sequence[Entry], config: SpaceConfig) -> int | None:
+    """Return the next seed that the first prior lacks, once it is on record; None where it has all."""
+    if not trials or not config.priors:
+        return None
+    done = {entry.role.seed for entry in trials if entry.role.kind == "repeat" and entry.role.of == 0}
+    return next((seed for seed in range(1, config.noise.seeds) if seed not in done), None)
 
 
-def _given(space: Space, item: Role | int, trials: Sequence[Entry]) -> Proposal:
-    if isinstance(item, Role):
-        return _again(trials[0], item)
-    params = space.prior(item)
+def _prior(space: Space, number: int) -> Proposal:
+    params = space.prior(number)
     distributions = {key: distribution(space.config.search[key]) for key in params}
     return Proposal(params, distributions, Role())
 

@@ -7,6 +7,7 @@ writes it to the ledger before it lets Tune act.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ from raysl.tune.records.ledger import Ledger
 from raysl.tune.spaces.resolve import Space
 from raysl.tune.trials.messages import End, Launch, Row
 from raysl.tune.trials.standby import Standby
+
+_COUNT_S = 1.0
+"""Seconds between two looks at the budget while nothing is reported; each report is a look too."""
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Bridge:
     exhausted: str | None = None
     """Which limit of the budget is reached."""
     _missing: int = 0
+    _next_count: float = -math.inf
 
     @property
     def stop_file(self) -> Path:
@@ -67,7 +72,8 @@ class Bridge:
         Trials that were running come first, by number, with the parameters they have; then new ones are
         suggested.
         """
-        self._watch_budget()
+        if self.ledger.clock() >= self._next_count:
+            self._watch_budget()
         if self._halting:
             self._stop_trials()
         if self.fatal is not None or self._halting:
@@ -149,8 +155,11 @@ class Bridge:
     def _watch_budget(self) -> None:
         config = self.space.config
         if not any(limit is not None for limit in config.budget.to_dict().values()):
-            return  # counting goes over the whole record
-        used = spent(self.ledger.trials, self.ledger.sessions, config.prices, self.ledger.clock())
+            return
+        now = self.ledger.clock()
+        # Counting goes over the whole record, and Tune asks for trials ten times a second.
+        self._next_count = now + _COUNT_S
+        used = spent(self.ledger.trials, self.ledger.sessions, config.prices, now)
         self.exhausted = used.exceeds(config.budget)
 
     def _row(self, launch: Launch, row: Row) -> bool:

@@ -129,7 +129,8 @@ def _attempts(entry: Entry, spans: Sequence[tuple[float, float]]) -> Iterator[tu
     deaths = {death.fence: death.time for death in entry.deaths}
     for fence, begin in enumerate(entry.launches, start=1):
         session_end = next((end for start, end in reversed(spans) if start <= begin), begin)
-        last = [report.time for report in entry.reports if report.fence == fence]
+        # What an earlier attempt had recorded and this one only passed on is no time of this one's.
+        last = [max(begin, report.time) for report in entry.reports if report.fence == fence]
         if fence in deaths:
             # Only what it had recorded is not done again.
             recorded = last[-1] if last else begin

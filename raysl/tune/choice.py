@@ -48,7 +48,7 @@ def choose(trials: Sequence[Entry], config: SpaceConfig) -> Choice | None:
     best = best_of(trials, config)
     if best is None or best.value is None:
         return None
-    deviation = seed_deviation(trials)
+    deviation = seed_deviation(trials, config)
     reach = 0.0 if deviation is None else config.noise.deviations * deviation
     equivalent = [
         entry for entry in _finalists(trials)
@@ -90,10 +90,20 @@ def pareto_front(trials: Sequence[Entry], config: SpaceConfig) -> list[int]:
     ]  # fmt: skip
 
 
-def seed_deviation(trials: Sequence[Entry]) -> float | None:
-    """Return the standard deviation between the seeds of the first configuration; None without two values."""
-    first = next((entry for entry in trials if entry.role.kind == "search"), None)
-    values = [] if first is None else seed_values(trials, first)
+def seed_deviation(trials: Sequence[Entry], config: SpaceConfig) -> float | None:
+    """Return the standard deviation between the seeds of the first prior; None without two values.
+
+    Only the `noise.seeds` that it begins with count. Where it is chosen and gets further seeds, they must not
+    change what was chosen by.
+    """
+    if not config.priors:
+        return None
+    values = [
+        entry.value
+        for entry in trials
+        if entry.number == 0 or (entry.role.of == 0 and entry.role.kind == "repeat")
+        if entry.role.fidelity == 0 and entry.role.seed < config.noise.seeds and entry.value is not None
+    ]
     return stdev(values) if len(values) > 1 else None
 
 
@@ -121,9 +131,9 @@ def _complete(trials: Sequence[Entry]) -> list[Entry]:
 
 def _cheapest(equivalent: Sequence[Entry], best: Entry, config: SpaceConfig) -> Entry:
     costs = {entry.number: epoch_seconds(entry) for entry in equivalent}
-    least = min(costs.values())
-    if math.isnan(least) or math.isnan(costs[best.number]):
+    if any(map(math.isnan, costs.values())):
         return best
+    least = min(costs.values())
     cheap = [entry for entry in equivalent if costs[entry.number] <= _AS_CHEAP * least]
     return min(cheap, key=lambda entry: (_sign(config) * (entry.value or 0.0), entry.number), default=best)
 

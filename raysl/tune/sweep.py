@@ -132,6 +132,8 @@ def sweep(
     stop_file = StopFile(root, lease.token)
     try:
         stop_file.remove_stale()
+        # Again, because another driver may have come and gone since.
+        check_directory(root, plan.space)
         study = claim_directory(root, plan.space)
         ledger = Ledger(config.ledger or root / "study.log", study, plan.space, lease)
         for line in plan.lines:

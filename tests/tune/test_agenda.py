@@ -105,6 +105,24 @@ def test_a_deterministic_sweep_waits_for_what_it_must_know() -> None:
     assert propose(made, trials) is Answer.LATER
 
 
+def test_a_prior_of_a_deterministic_sweep_waits_too_because_it_is_compared() -> None:
+    made = built(deterministic=True, concurrent=2, trials=4, priors=[{}, {LR: 0.01}], noise={"seeds": 3})
+    # The further seeds are compared with nobody, so they wait for nobody.
+    trials = run(made, [None, 1.0, 1.0])
+    assert roles(trials)[1:] == [("repeat", 0, 1, 0), ("repeat", 0, 2, 0)]
+    assert propose(made, trials) is Answer.LATER
+    assert isinstance(propose(made, run(made, [1.0, 1.0, None])), Proposal)
+
+
+def test_a_sweep_that_is_extended_runs_the_priors_it_lacks() -> None:
+    few = {"priors": [{}, {LR: 0.01}, {LR: 0.02}], "noise": {"seeds": 2}}
+    trials = run(built(**few, trials=2), [50.0, 51.0, 90.0, 91.0])
+    assert roles(trials)[2:] == [("search", None, 0, 0), ("repeat", 2, 1, 0)]
+    found = propose(built(**few, trials=4), trials)
+    assert isinstance(found, Proposal)
+    assert (found.role.kind, found.params[LR]) == ("search", 0.02)
+
+
 def test_of_trials_as_good_as_the_best_the_cheapest_is_chosen() -> None:
     made = built(priors=[{}], noise={"seeds": 3, "deviations": 2.0}, trials=5)
     values: list[float | None] = [50.0, 51.0, 49.0, 80.0, 79.0, 78.5, 70.0]
@@ -117,6 +135,21 @@ def test_of_trials_as_good_as_the_best_the_cheapest_is_chosen() -> None:
     always = choose(trials, built(deterministic=True, concurrent=1, priors=[{}]).config)
     assert always is not None
     assert always.chosen.number == 3
+
+
+def test_further_seeds_of_the_chosen_do_not_change_what_it_was_chosen_by() -> None:
+    made = built(priors=[{}], noise={"seeds": 2, "best_seeds": 5, "deviations": 1.0}, trials=2)
+    trials = run(made, [80.0, 80.2, 79.0, 10.0, 95.0, 50.0], t2=0.1)
+    assert roles(trials)[3:] == [("repeat", 0, seed, 0) for seed in (2, 3, 4)]
+    choice = choose(trials, made.config)
+    assert choice is not None
+    assert (choice.chosen.number, choice.equivalent) == (0, (0,))
+    assert choice.deviation == pytest.approx(0.2 / 2**0.5)
+    # Without a prior that begins with seeds, those of the chosen trial measure nothing either.
+    bare = built(noise={"seeds": 3}, trials=2)
+    choice = choose(run(bare, [80.0, 79.0, 10.0, 95.0], t1=0.1), bare.config)
+    assert choice is not None
+    assert (choice.chosen.number, choice.deviation) == (0, None)
 
 
 def test_without_seeds_the_best_is_the_best() -> None:

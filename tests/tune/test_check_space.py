@@ -117,6 +117,88 @@ def test_what_works_otherwise_than_one_may_think_is_a_warning(tmp_path: Path) ->
     assert "warning: " in found.describe()
 
 
+RATE = {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}
+UNDER = {"type": "float", "low": 0.1, "high": 0.9, "when": {"optimizer.name": "sgd"}}
+NAMES = {"type": "categorical", "choices": ["sgd", "adam"]}
+TEMPERATURE = {"type": "float", "low": 0.1, "high": 0.6, "step": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"constraints": ["int(1e400) > 3"]}, "cannot convert float infinity"),
+        ({"search": {}}, "search: nothing is searched; give a key and its domain"),
+        ({"search": {"optimizer.lr": RATE | {"low": math.nan}}}, "low = nan: expected a finite number"),
+        (
+            {"search": {"optimizer.lr": {"type": "categorical", "choices": [0.1, 0.1]}}},
+            "search.optimizer.lr.choices = [0.1, 0.1]: 0.1 is there before",
+        ),
+        ({"search": {"optimizer.lr": {"type": "real"}}}, "whose type is float, int or categorical"),
+        (
+            {"tied": {"train.batch_size": "64"}, "overrides": {"train.batch_size": 128}},
+            "both tied and overridden",
+        ),
+        (
+            {
+                "search": {"optimizer.name": NAMES, "optimizer.momentum": UNDER},
+                "priors": [{"optimizer.name": "adam", "optimizer.momentum": 0.5}],
+            },
+            "optimizer.momentum is given, but searched only when optimizer.name = sgd; drop it",
+        ),
+        ({"proxy": {"epochs": 4}}, "as many as a whole trial has"),
+    ],
+)
+def test_each_of_these_is_one_mistake(changes: dict[str, Any], told: str) -> None:
+    values = space().to_dict() | changes
+    (mistake,) = check_space(values, [], HERE).mistakes
+    assert told in mistake
+
+
+def test_an_expression_that_fails_somewhere_is_a_mistake_and_no_crash() -> None:
+    shift = {"shift": {"type": "int", "low": -2, "high": 3}}
+    config = space(
+        search=shift,
+        overrides={},
+        tied={"train.batch_size": "64 + shift"},
+        constraints=["10 / shift < 99"],
+    )
+    assert Space(config).refusal({"shift": 0}) == "constraint '10 / shift < 99': division by zero"
+    (mistake,) = check_space(config.to_dict(), [], HERE).mistakes
+    assert mistake.startswith("constraint '10 / shift < 99': division by zero (of 200 random")
+
+
+def test_a_key_whose_condition_never_holds_is_named() -> None:
+    never = UNDER | {"when": {"optimizer.name": "lars"}}
+    found = checked_values(search={"optimizer.name": NAMES, "optimizer.momentum": never})
+    (warning,) = found.warnings
+    assert warning == (
+        "search.optimizer.momentum: none of 200 random configurations has it; it is searched when "
+        "optimizer.name = lars"
+    )
+
+
+def checked_values(**changes: Any) -> SpaceCheck:
+    return check_space(space(**changes).to_dict(), [], HERE)
+
+
+def test_the_last_step_of_a_domain_is_its_edge() -> None:
+    size = {"type": "int", "low": 64, "high": 257, "step": 64}
+    narrow = checked_values(search={"train.batch_size": size}, overrides={"launch.workers": 2})
+    assert not narrow.mistakes
+    ends = space(search={"a.b": TEMPERATURE | {"high": 0.65}, "a.c": size}).search
+    assert [domain.ends() for domain in ends.values()] == [[0.1, 0.6], [64, 256]]
+
+
+@pytest.mark.parametrize(("trials", "run", "epochs"), [(6, 5, 6), (7, 6, 7), (50, 6, 7)])
+def test_priors_of_a_grid_take_none_of_its_points(trials: int, run: int, epochs: int) -> None:
+    found = checked_values(
+        search={"method.temperature": TEMPERATURE}, priors=[{}], sampler="grid", trials=trials
+    )
+    told = f"grid: {run} of its 6 points are run; trials = {trials}, 1 of them priors"
+    assert found.warnings == (() if trials == 7 else (told,))
+    assert found.epochs_worst == epochs * 4
+
+
 def test_size_counts_conditional_keys_where_they_are_searched() -> None:
     search = {
         "optimizer.name": {"type": "categorical", "choices": ["sgd", "adam", "lars"]},

@@ -12,7 +12,7 @@ import pytest
 
 from raysl.errors import RayslError
 from raysl.tune.agenda import Proposal, propose
-from raysl.tune.records.entry import Entry, Report, State
+from raysl.tune.records.entry import Entry, Report, State, record_at
 from raysl.tune.records.lease import Lease, LeaseLostError
 from raysl.tune.records.ledger import Ledger, LedgerError
 from raysl.tune.records.storage import repair_journal
@@ -259,6 +259,38 @@ def test_a_journal_cut_anywhere_in_its_last_lines_opens_and_goes_on(
         after = opened(home, lease)
         assert facts(after.trials) == facts(again.trials)
         assert after.trials[0].epoch == 2
+
+
+def test_an_end_without_its_state_keeps_its_place_and_nothing_else_takes_it(
+    tmp_path: Path, lease: Lease, built: Space
+) -> None:
+    ledger = opened(tmp_path, lease)
+    ask(ledger, built)
+    ledger.launch(0)
+    prune(ledger, 0, "rank 2 of 2")
+    lines = (tmp_path / "study.log").read_bytes().splitlines(keepends=True)
+    assert b'"end"' in lines[-2]
+    (tmp_path / "study.log").write_bytes(b"".join(lines[:-1]))
+    again = opened(tmp_path, lease)
+    assert again.trials == ledger.trials
+    following = ask(again, built)
+    assert following.asked_seq == (again.trials[0].end_seq or 0) + 1
+    assert [entry.state for entry in record_at(again.trials, following.asked_seq)] == ["pruned"]
+
+
+def test_the_last_of_a_trials_deaths_is_its_end_whatever_the_driver_does(
+    tmp_path: Path, lease: Lease, built: Space
+) -> None:
+    ledger = opened(tmp_path, lease)
+    ask(ledger, built)
+    for _ in range(3):
+        ledger.launch(0)
+        ledger.died(0, "killed", "gone", attempts=3)
+    lines = (tmp_path / "study.log").read_bytes().splitlines(keepends=True)
+    (tmp_path / "study.log").write_bytes(b"".join(lines[:-2]))
+    assert b'"death:003"' in lines[-3]
+    found = opened(tmp_path, lease).trials[0]
+    assert (found.state, found.cause, found.reason) == ("failed", "killed", ledger.trials[0].reason)
 
 
 def test_repair_cuts_what_follows_the_last_newline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

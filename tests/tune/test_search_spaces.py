@@ -72,7 +72,8 @@ def plain(config: RunConfig) -> Any:
 
 @pytest.mark.parametrize("method", methods.method_names())
 def test_a_method_has_a_space_that_needs_no_data_and_one_of_its_papers_size(method: str) -> None:
-    bases = [built(name).base for name in NAMES if built(name).base.method.name == method]
+    own = [built(name) for name in NAMES if "method.name" not in built(name).config.search]
+    bases = [space.base for space in own if space.base.method.name == method]
     assert [base.data.source == "digits" for base in bases] == [True, False]
     assert len(built(method).config.search) >= 5
 
@@ -122,14 +123,15 @@ def test_views_follow_crop_min_and_jitter(name: str) -> None:
         assert space.base.views.crop is None
         return
     before = space.base.views
-    view = space.run_config({**space.prior(0), "crop_min": 0.5, "jitter": 0.5}).views
+    jitter = {"jitter": 0.5} if "jitter" in space.variables else {}
+    view = space.run_config({**space.prior(0), "crop_min": 0.5, **jitter}).views
     assert before.jitter
     assert before.crop
     assert view.crop
     assert view.jitter
     assert view.crop.scales()[0] == (0.5, 1.0)
     for strength in ("brightness", "contrast", "saturation", "hue"):
-        assert getattr(view.jitter, strength) == 0.5 * getattr(before.jitter, strength)
+        assert getattr(view.jitter, strength) == jitter.get("jitter", 1.0) * getattr(before.jitter, strength)
     # Everything else stays the preset's.
     assert view.crop.model_copy(update={"scale": before.crop.scale}) == before.crop
     assert (view.order, view.jitter.p, view.flip, view.blur) == (
@@ -193,6 +195,28 @@ def test_conditional_keys_are_left_out_where_they_mean_nothing() -> None:
     assert warmed == {True, False}
     for params in drawn("mec"):
         assert ("method.lamda_warmup_factor" in params) == bool(params["method.lamda_warmup"])
+
+
+def test_ties_and_constraints_are_asked_of_trials_that_have_their_keys() -> None:
+    space = built("methods_cifar10")
+    drawn_of = {
+        name: [params for params in drawn("methods_cifar10") if params["method.name"] == name]
+        for name in ("matrix_ssl", "w_mse", "mec")
+    }
+    assert all(drawn_of.values())
+    for params in [*drawn_of["matrix_ssl"], *drawn_of["mec"]]:
+        assert space.refusal(params) is None
+        momentum = plain(space.run_config(params))["method"]["momentum"]
+        assert momentum == pytest.approx(1 - float(params["one_minus_momentum"]))  # type: ignore[arg-type]
+    tight = {**drawn_of["w_mse"][0], "method.w_size": 128, "method.projector.out": 128}
+    assert space.refusal(tight) == "breaks 'method.w_size >= 2 * method.projector.out'"
+    assert "momentum" not in plain(space.run_config(tight))["method"]
+
+
+def test_a_tie_to_an_unknown_name_is_not_taken_for_one_of_another_condition() -> None:
+    wrong = load_space("methods_cifar10", ["tied={method.momentum: 1 - one_minus_momentun}"])
+    with pytest.raises(InputError, match="one_minus_momentun"):
+        Space(wrong)
 
 
 def test_a_tie_that_cannot_be_computed_is_told_once() -> None:

@@ -125,3 +125,10 @@ def test_what_was_spent_adds_up(swept: Simulated) -> None:
 def test_what_was_not_recorded_cannot_be_simulated(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         simulate(built(**changes), table(3), 2)
+
+
+def test_a_simulation_may_be_left_early_as_it_is_then(swept: Simulated) -> None:
+    first = min((e for e in swept.trials if e.state == "complete"), key=lambda e: swept.spent[e.number])
+    early = simulate(built(), table(), 3, until=lambda entry: entry.state == "complete")
+    assert early.epochs == swept.spent[first.number] < swept.epochs
+    assert [entry.params for entry in early.trials] == [e.params for e in swept.trials[: len(early.trials)]]

@@ -54,6 +54,23 @@ def test_overrides_go_to_the_space_or_to_its_trials(tmp_path: Path) -> None:
     assert "optimizer.lr" not in load_space(written(tmp_path), ["search.optimizer.lr=null"]).search
 
 
+def test_what_is_given_is_neither_searched_nor_tied_and_priors_that_say_otherwise_are_left_out() -> None:
+    fixed = load_space("w_mse", ["method.w_iter=2"])
+    whole = load_space("w_mse")
+    # The second prior has four iterations.
+    assert fixed.priors == (whole.priors[0], whole.priors[2])
+    assert len(load_space("w_mse", ["method.w_iter=4"]).priors) == 3
+    assert not any("method.w_iter" in prior for prior in load_space("w_mse", ["method.w_iter=4"]).priors)
+    sized = load_space("w_mse", ["method.w_size=128"])
+    assert "method.w_size" not in sized.tied
+    assert "rows_per_dimension" not in sized.search
+    assert len(sized.priors) == 3
+    assert Space(sized).run_config(sized.priors[0] | {"crop_min": 0.5}).to_dict()["method"]["w_size"] == 128
+    # A tie that names its own key goes on from what is given.
+    scaled = load_space("w_mse", ["views.jitter.brightness=0.9"])
+    assert scaled.tied == whole.tied
+
+
 def test_train_epochs_is_the_sweeps_budget(tmp_path: Path) -> None:
     config = load_space(written(tmp_path), ["train.epochs=7", "train.seed=1"])
     assert config.epochs == Space(config).epochs == 7

@@ -185,6 +185,24 @@ def test_a_standby_takes_a_trial_up(ray_cluster: ClusterInfo, tmp_path: Path) ->
     standby.end()
 
 
+def test_a_standby_that_was_killed_meanwhile_is_given_to_nobody(
+    ray_cluster: ClusterInfo, tmp_path: Path
+) -> None:
+    launch = Launch(
+        0, 1, 0, str(tmp_path / "0"), Space(space()).run_config({}), 0, threads=1,
+        stop_file=str(tmp_path / "stop"),
+    )  # fmt: skip
+    standby = Standby([ray.put((None, fake_loop.epochs))])
+    standby.warm()
+    ray.get(standby._ready, timeout=60)
+    ray.kill(standby._idle)
+    assert standby.take(launch).standby is None
+    standby.warm()
+    ray.get(standby._ready, timeout=60)
+    assert standby.take(launch).standby is not None
+    standby.end()
+
+
 DRIVER = """
 import sys
 from pathlib import Path

@@ -13,9 +13,10 @@ from raysl.train.accumulation import check_accumulation
 from raysl.train.config import RunConfig
 from raysl.tune.planning.check import check_stopping
 from raysl.tune.planning.draft import Draft, draft
-from raysl.tune.planning.extent import Draws, draw, epochs_of, size_of
+from raysl.tune.planning.extent import DRAWS, Draws, draw, epochs_of, size_of
 from raysl.tune.planning.plan import check_objectives, check_priors, describe_domain
 from raysl.tune.samplers.suggest import warnings_for
+from raysl.tune.spaces.domains import condition_of
 from raysl.tune.spaces.resolve import Space
 from raysl.tune.trials.gang import Gang, Node
 
@@ -124,7 +125,12 @@ def _try(found: Draft, check: Callable[[], object]) -> None:
 
 
 def _check_draws(draws: Draws) -> None:
+    """Refuse constraints that nothing meets, and expressions that cannot be computed everywhere."""
     if draws.accepted > 0.0:
+        failing = [why for why in draws.refusals if why.startswith(("constraint ", "tied."))]
+        if failing:
+            told = (f"{why} (of {DRAWS} random configurations, in {draws.refusals[why]})" for why in failing)
+            raise InputError("\n".join(told))
         return
     why, count = next(iter(draws.refusals.items()))
     total = sum(draws.refusals.values())
@@ -173,6 +179,9 @@ def _warnings(space: Space, draws: Draws, nodes: Sequence[Node]) -> Iterator[str
             f"only {draws.accepted:.1%} of random configurations can be trials (most: {why}); "
             "tie the keys in place of constraining them"
         )
+    for key in draws.unused:
+        when = condition_of(config.search[key])
+        yield f"search.{key}: none of {DRAWS} random configurations has it; it is searched when {when}"
     if stopping.rule in ("median", "percentile") and config.trials <= stopping.min_trials:
         yield (
             f"stopping: nobody is stopped before {stopping.min_trials + 1} trials, and there are "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,9 +101,12 @@ def _config(found: Draft, values: dict[str, Any], origins: dict[str, str]) -> Sp
         try:
             return SpaceConfig.model_validate(values, context={"origins": origins})
         except ValidationError as error:
+            items = error.errors(include_url=False)
+            if all(item["type"] == "missing" and str(item["loc"][0]) in found.parts for item in items):
+                return None  # only what was taken out is missing
             for line in explain(error, origins):
                 found.note(line)
-            places = dict.fromkeys(tuple(item["loc"]) for item in error.errors(include_url=False))
+            places = dict.fromkeys(tuple(item["loc"]) for item in items)
         for place in reversed(places):
             if not place:
                 return None
@@ -125,7 +129,8 @@ def _cured(values: dict[str, Any], place: tuple[int | str, ...], *, again: bool)
         said = domain if isinstance(domain, Mapping) else {}
         choices = said.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else said.get("low")
-        if not isinstance(choice, bool | int | float | str):
+        finite = not isinstance(choice, float) or math.isfinite(choice)
+        if not (finite and isinstance(choice, bool | int | float | str)):
             choice = 1
         return {
             **values,

@@ -80,21 +80,26 @@ class Draws:
     Args:
         accepted: share of them that can be trials.
         refusals: why the others cannot, and how many each, the most frequent first.
+        unused: keys that none of them has.
     """
 
     accepted: float
     refusals: dict[str, int]
+    unused: tuple[str, ...] = ()
 
 
 def draw(space: Space) -> Draws:
     """Draw configurations at random and see which can be trials; always the same ones."""
-    chance, refusals = Chance(space, 0), dict[str, int]()
+    chance, refusals, unused = Chance(space, 0), dict[str, int](), set(space.config.search)
     for attempt in range(DRAWS):
-        told = space.refusal(chance.ask(attempt).params)
+        params = chance.ask(attempt).params
+        unused -= params.keys()
+        told = space.refusal(params)
         if told is not None:
             refusals[told] = refusals.get(told, 0) + 1
     ordered = dict(sorted(refusals.items(), key=lambda item: -item[1]))
-    return Draws(1.0 - sum(refusals.values()) / DRAWS, ordered)
+    never = tuple(key for key in space.config.search if key in unused)
+    return Draws(1.0 - sum(refusals.values()) / DRAWS, ordered, never)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ class Epochs:
 def epochs_of(space: Space) -> Epochs:
     """Count the epochs of a sweep that runs all its trials, repeats and promotions."""
     config = space.config
-    trials = min(config.trials, capacity(space) or config.trials)
+    # Priors are no points of a grid, even where they are the same.
+    points = capacity(space)
+    trials = config.trials if points is None else min(config.trials, points + len(config.priors))
     again = (config.noise.seeds - 1) * space.epochs if config.priors else 0
     for number, proxy in enumerate(config.proxy):
         again += min(proxy.promote, trials) * space.epochs_of(number + 1)

@@ -12,6 +12,7 @@ from raysl.train.pretrain import prepare
 from raysl.train.session import TrainData
 from raysl.tune.planning.check import check_stopping
 from raysl.tune.samplers.suggest import warnings_for
+from raysl.tune.spaces.domains import condition_of
 from raysl.tune.spaces.resolve import Space
 from raysl.tune.spaces.space import SpaceConfig
 
@@ -115,5 +116,4 @@ def check_priors(space: Space) -> None:
 def describe_domain(space: Space, key: str) -> str:
     """Return a searched key's domain, and when it is searched, in a few words."""
     domain = space.config.search[key]
-    when = " and ".join(f"{other} = {value}" for other, value in domain.when.items())
-    return domain.describe() + (f" when {when}" if when else "")
+    return domain.describe() + (f" when {condition_of(domain)}" if domain.when else "")

@@ -95,8 +95,17 @@ def claim_directory(root: Path, space: Space) -> str:
 def _facts(root: Path) -> dict[str, Any]:
     file = root / "space.yaml"
     if not file.is_file():
-        raise InputError(f"{root}: has no space.yaml; expected the directory of a sweep")
-    return dict(yaml.parse(file.read_text(encoding="utf-8"), str(file)))
+        what = "has no space.yaml" if root.is_dir() else "no such directory"
+        raise InputError(
+            f"{root}: {what}; expected the directory of a sweep (raysl ls shows the ones there are)"
+        )
+    facts = yaml.parse(file.read_text(encoding="utf-8"), str(file))
+    if not isinstance(facts, dict) or not {"study", "space", "base"} <= set(facts):
+        raise InputError(
+            f"{file}: not what a sweep keeps of its space (study, space, base); expected the directory of a "
+            "sweep (raysl ls shows the ones there are)"
+        )
+    return facts
 
 
 def _digests(space: Space) -> dict[str, str]:

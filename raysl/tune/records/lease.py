@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol
 
 import psutil
 
-from raysl.errors import InputError, RayslError
+from raysl.errors import InputError, RayslError, not_written
 
 BEAT_S = 2.0
 EXPIRY_S = 30.0
@@ -115,11 +115,15 @@ class Lease:
 
         Raises:
             InputError: a live holder has it.
+            RayslError: its file cannot be written.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked() as file:
-            self._refuse_if_held(_read(file))
-            self._write(file)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._locked() as file:
+                self._refuse_if_held(_read(file))
+                self._write(file)
+        except OSError as error:
+            raise not_written(self._path, error) from None
         self._thread.start()
 
     def check(self) -> None:
@@ -237,8 +241,9 @@ def _who(held: dict[str, Any]) -> str:
 
 
 def _boot() -> str:
-    """Return what tells this boot of the host from others."""
+    """Return what tells this boot of the host from others, and its containers, which count processes anew."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return str(int(psutil.boot_time()))

@@ -193,8 +193,12 @@ class Ledger:
         entry.deaths.append(death)
         if len(entry.deaths) < attempts:
             return True
-        self.fail(number, cause, f"its process died {len(entry.deaths)} times, the last time: {detail}")
+        self._fail_of_deaths(entry)
         return False
+
+    def _fail_of_deaths(self, entry: Entry) -> None:
+        last, times = entry.deaths[-1], len(entry.deaths)
+        self.fail(entry.number, last.cause, f"its process died {times} times, the last time: {last.detail}")
 
     def _running(self, number: int) -> Entry:
         if not 0 <= number < len(self.trials):
@@ -226,9 +230,12 @@ class Ledger:
             return
         trial = self._study.get_trials(deepcopy=False)[entry.number]
         if "end" in trial.user_attrs:
-            self._finish(entry, trial.user_attrs["end"])
-        else:
-            self.conclude(entry.number)
+            end = trial.user_attrs["end"]
+            # Its number is taken, though the record that was read does not have it yet.
+            self._seq = max(self._seq, end["seq"])
+            self._finish(entry, end)
+        elif not self.conclude(entry.number) and len(entry.deaths) >= self._space.config.attempts:
+            self._fail_of_deaths(entry)
 
     def _attribute(self, entry: Entry, key: str, value: Any) -> None:
         self._lease.check()

@@ -143,8 +143,12 @@ def warnings_for(space: Space) -> list[str]:
             f"nsga2: {trials} trials are less than two generations; raise trials, or lower "
             f"sampler.population_size = {config.population_size}"
         )
-    if isinstance(config, GridConfig) and (points := len(grid_of(space))) != trials:
-        found.append(f"grid: {min(points, trials)} of its {points} points are run; trials = {trials}")
+    if isinstance(config, GridConfig):
+        points, priors = len(grid_of(space)), len(space.config.priors)
+        if points + priors != trials:
+            run = min(points, max(0, trials - priors))
+            beside = f", {priors} of them priors" if priors else ""
+            found.append(f"grid: {run} of its {points} points are run; trials = {trials}{beside}")
     return found
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from raysl.errors import InputError
-from raysl.tune.records.export import FACTS
+from raysl.tune.records.export import FACTS, key_of
 
 _LOG_RATIO = 20.0
 """Positive columns whose values differ by more than this factor are compared by their logarithms."""
@@ -42,7 +42,7 @@ class Curves:
     """Recorded trials, looked up by their parameters: the nearest one answers.
 
     Numbers are compared on the scale of the table (positive ones that span more than a factor of 20 by their
-    logarithms), words by equality; a parameter that either lacks counts as different.
+    logarithms), all else by how it is written; a parameter that either lacks counts as different.
 
     Args:
         trials: recorded trials.
@@ -94,7 +94,8 @@ class _Scale:
     def _distance(self, left: Any, right: Any) -> float:
         if _is_number(left) and _is_number(right):
             return abs(self._place(left) - self._place(right)) / self._range
-        return 0.0 if left == right else 1.0
+        # Lists, and choices of several types, are words in a table.
+        return 0.0 if str(left) == str(right) else 1.0
 
     def _place(self, value: float) -> float:
         return math.log(max(value, 1e-300)) if self._log else float(value)
@@ -113,7 +114,10 @@ def read_curves(path: Path) -> Curves:
             case ".parquet":
                 table = pyarrow.parquet.read_table(path)
             case ".csv":
-                table = pyarrow.csv.read_csv(path)
+                # A word that is missing is written as nothing, like one of no letters.
+                table = pyarrow.csv.read_csv(
+                    path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+                )
             case _:
                 raise InputError(f"{path}: expected a table that ends in .parquet or .csv")
     except (OSError, pa.ArrowException) as error:
@@ -133,7 +137,9 @@ def read_curves(path: Path) -> Curves:
 def _recorded(number: int, rows: list[dict[str, Any]]) -> Recorded:
     rows = sorted(rows, key=lambda row: int(row["epoch"]))
     names = [name for name in rows[0] if name not in FACTS]
-    params = {n: rows[0][n] for n in names if "/" not in n and rows[0][n] is not None}
+    if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+        raise InputError(f"trial {number} of the table has not each epoch once; expected one sweep's table")
+    params = {key_of(n): rows[0][n] for n in names if "/" not in n and rows[0][n] is not None}
     metrics = [{n: float(row[n]) for n in names if "/" in n and row[n] is not None} for row in rows]
     return Recorded(number, params, metrics, [float(row["seconds"]) for row in rows])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
@@ -146,5 +147,8 @@ def simulate_seeds(
 
 
 def _best_recorded(curves: Curves, metric: str, epochs: int, maximize: bool) -> float:
-    values: Sequence[float] = [trial.metrics[epochs - 1][metric] for trial in curves.trials]
+    measured = [trial.metrics[epochs - 1].get(metric, math.nan) for trial in curves.trials]
+    values = [value for value in measured if math.isfinite(value)]
+    if not values:
+        raise InputError(f"the table has no finite {metric} at epoch {epochs}; set epochs to one that it has")
     return max(values) if maximize else min(values)

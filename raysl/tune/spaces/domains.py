@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, TypeGuard
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from raysl.config import Config
 
@@ -40,7 +41,10 @@ class FloatDomain(Config):
 
     def ends(self) -> list[Scalar]:
         """Return the values at the edge of the domain, for checking a space before it is run."""
-        return [self.low, self.high]
+        if self.step is None:
+            return [self.low, self.high]
+        # A step may end short of `high`. In decimals, because 0.1 + 2 * 0.1 is not 0.3.
+        return [self.low, float(Decimal(str(self.low)) + int(self.size - 1) * Decimal(str(self.step)))]
 
     def typed(self, value: Scalar) -> Scalar:
         """Return a value as this domain has it."""
@@ -84,7 +88,7 @@ class IntDomain(Config):
 
     def ends(self) -> list[Scalar]:
         """Return the values at the edge of the domain, for checking a space before it is run."""
-        return [self.low, self.high]
+        return [self.low, self.high - (self.high - self.low) % self.step]
 
     def typed(self, value: Scalar) -> Scalar:
         """Return a value as this domain has it."""
@@ -113,6 +117,15 @@ class CategoricalDomain(Config):
     """The values."""
     when: When = Field(default_factory=dict, description=_WHEN)
 
+    @field_validator("choices")
+    @classmethod
+    def _each_once(cls, choices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        # 1, 1.0 and true are one value to samplers and to the ledger.
+        again = [choice for number, choice in enumerate(choices) if choice in choices[:number]]
+        if again:
+            raise ValueError(f"{again[0]!r} is there before; each value once")
+        return choices
+
     def ends(self) -> list[Scalar]:
         """Return every choice, for checking a space before it is run."""
         return list(self.choices)
@@ -135,7 +148,30 @@ class CategoricalDomain(Config):
         return len(self.choices)
 
 
-Domain = Annotated[FloatDomain | IntDomain | CategoricalDomain, Field(discriminator="type")]
+def _branch(value: Any) -> str | None:
+    """Return the branch of the union; the hyphen keeps it out of the keys that messages name."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"domain-{kind}" if kind in ("float", "int", "categorical") else None
+
+
+Domain = Annotated[
+    Annotated[FloatDomain, Tag("domain-float")]
+    | Annotated[IntDomain, Tag("domain-int")]
+    | Annotated[CategoricalDomain, Tag("domain-categorical")],
+    Discriminator(
+        _branch,
+        custom_error_type="domain",
+        custom_error_message="a mapping whose type is float, int or categorical",
+    ),
+]
+
+
+def condition_of(domain: Domain) -> str:
+    """Return when a key is searched, in a few words; empty where it always is."""
+    return " and ".join(
+        f"{key} is {' or '.join(map(str, wanted))}" if isinstance(wanted, list) else f"{key} = {wanted}"
+        for key, wanted in domain.when.items()
+    )
 
 
 def _check_interval(low: float, high: float, log: bool) -> None:

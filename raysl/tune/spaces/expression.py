@@ -99,7 +99,7 @@ class Expression:
         except KeyError as error:
             key = str(error.args[0])
             raise InputError(f"{what} {self.text!r}: no key {key!r}; {nearest(key, set(known))}") from None
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise InputError(f"{what} {self.text!r}: {error}") from None
 
 

@@ -11,7 +11,7 @@ from raysl.methods import own
 from raysl.train.config import RunConfig
 from raysl.tune.judging.rungs import judged_epochs
 from raysl.tune.records.entry import Entry
-from raysl.tune.spaces.domains import Domain, Scalar
+from raysl.tune.spaces.domains import Domain, Scalar, condition_of
 from raysl.tune.spaces.expression import Expression
 from raysl.tune.spaces.space import ProxyConfig, SpaceConfig
 
@@ -44,6 +44,7 @@ class Space:
             key for key in config.search if "." not in key and key not in RunConfig.model_fields
         }
         """Searched names that are no keys of a run's config; ties use them."""
+        self._conditional = {key for key, domain in config.search.items() if domain.when}
         self._ties = {key: Expression(text) for key, text in config.tied.items()}
         self._constraints = [Expression(text) for text in config.constraints]
         if checked and (mistakes := self.mistakes()):
@@ -86,6 +87,11 @@ class Space:
         given, params = self.config.priors[number], dict[str, Scalar]()
         for key, domain in self.config.search.items():
             if not self.is_active(domain, params):
+                if key in given:
+                    raise InputError(
+                        f"priors[{number}]: {key} is given, but searched only when {condition_of(domain)}; "
+                        "drop it there, or let its condition hold"
+                    )
                 continue
             if key not in given and key in self.variables:
                 raise InputError(f"priors[{number}] lacks {key}, for which the recipe has no value; give one")
@@ -121,10 +127,11 @@ class Space:
         if not self._ties:
             return self._timed(config)
         known = dict(leaves(config.to_dict())) | dict(params)
-        for key, tie in self._ties.items():
+        ties = {key: tie for key, tie in self._ties.items() if self._applies(tie, known)}
+        for key, tie in ties.items():
             known[key] = tie.value(known, f"tied.{key}")
             names[key] = f"tied ({tie.text})"
-        values, more = merge([values, *(nested(key, known[key]) for key in self._ties)])
+        values, more = merge([values, *(nested(key, known[key]) for key in ties)])
         return self._timed(self._build(values, self._named(origins | more, names)))
 
     def trial_config(self, entry: Entry) -> RunConfig:
@@ -135,10 +142,18 @@ class Space:
         """Return why these parameters cannot be a trial, or None where they can."""
         try:
             known = dict(leaves(self.run_config(params).to_dict())) | dict(params)
+            broken = [
+                constraint.text
+                for constraint in self._constraints
+                if self._applies(constraint, known) and not constraint.holds(known)
+            ]
         except InputError as error:
             return str(error)
-        broken = [constraint.text for constraint in self._constraints if not constraint.holds(known)]
         return f"breaks {broken[0]!r}" if broken else None
+
+    def _applies(self, expression: Expression, known: Mapping[str, Any]) -> bool:
+        """Tell whether a trial has every key under a condition that a tie or constraint names."""
+        return expression.names.isdisjoint(self._conditional - known.keys())
 
     def _build(self, values: dict[str, Any], origins: dict[str, str]) -> RunConfig:
         """Build a config in which a user's own method stays what it was when this space was read."""
@@ -175,6 +190,10 @@ class Space:
         whole = self.base.train.epochs
         if proxy.epochs is not None and proxy.epochs > whole:
             raise InputError(f"proxy.epochs = {proxy.epochs}: more than the {whole} epochs of a whole trial")
+        if proxy.epochs == whole and proxy.subset is None and proxy.image_size is None:
+            raise InputError(
+                f"proxy.epochs = {whole}: as many as a whole trial has, so nothing makes this proxy cheaper"
+            )
         changes: dict[str, Any] = {"schedule": {"horizon": self.base.horizon}}
         if proxy.epochs is not None:
             changes["train"] = {"epochs": proxy.epochs}
@@ -188,6 +207,12 @@ class Space:
 
     def _value(self, key: str, params: Params) -> Any:
         return params[key] if key in params else dict(leaves(self.base.to_dict())).get(key)
+
+    def _with_variables(self, params: Params) -> dict[str, Scalar]:
+        """Add the low ends of the names that are no config keys, where they are searched."""
+        search = self.config.search
+        active = [name for name in sorted(self.variables) if self.is_active(search[name], params)]
+        return {name: search[name].ends()[0] for name in active} | dict(params)
 
     def mistakes(self) -> dict[str, list[str]]:
         """Try every edge of every domain once, with the others left at the recipe's values.
@@ -206,7 +231,6 @@ class Space:
         for name in sorted(self.variables - used):
             known = set(dict(leaves(self.base.to_dict()))) | set(RunConfig.model_fields)
             note(name, InputError(f"search: {name}: unknown key, and no tie uses it; {nearest(name, known)}"))
-        middles = {name: self.config.search[name].ends()[0] for name in self.variables}
         there = set(dict(leaves(self.base.to_dict())))
         for key, domain in self.config.search.items():
             strange = [other for other in domain.when if other not in there | self.config.search.keys()]
@@ -221,13 +245,14 @@ class Space:
             }
             for end in domain.ends():
                 try:
-                    self.run_config({**middles, **needed, key: end})
+                    self.run_config(self._with_variables({**needed, key: end}))
                 except InputError as error:
                     note(key, error)
-        known_values = dict(leaves(self.base.to_dict())) | middles
+        known_values = dict(leaves(self.base.to_dict())) | self._with_variables({})
         for constraint in self._constraints:
             try:
-                constraint.holds(known_values)
+                if self._applies(constraint, known_values):
+                    constraint.holds(known_values)
             except InputError as error:
                 note(constraint.text, error)
         for fidelity in range(self.last_fidelity):

@@ -118,7 +118,7 @@ class SpaceConfig(Config):
     """Values set in every trial, by (dotted) key."""
     objective: tuple[ObjectiveConfig, ...] = Field((ObjectiveConfig(),), min_length=1)
     """What is optimised: one metric, or a list of them. The first names the best trial."""
-    search: dict[str, Domain] = Field(min_length=1)
+    search: dict[str, Domain]
     """Searched keys of the run's config (`optimizer.lr`), or names of your own that `tied` uses, and their
     domains."""
     tied: dict[str, ExpressionText] = Field(default_factory=dict)
@@ -216,7 +216,9 @@ def _wrong_keys(space: SpaceConfig) -> Iterator[_Mistake]:
             if other in space.search and other not in seen:
                 yield ("search", key), f"its condition names {other}, which must come before it in the file"
         seen.add(key)
-    for key in space.tied:
+    for key, text in space.tied.items():
+        if key in fixed and key not in Expression(text).names:
+            yield ("tied", key), "both tied and overridden; keep one"
         if (why := _shared(key)) is not None:
             yield ("tied", key), f"cannot be tied: {why}"
     for number, prior in enumerate(space.priors):
@@ -227,6 +229,8 @@ def _wrong_keys(space: SpaceConfig) -> Iterator[_Mistake]:
 
 def _wrong_parts(space: SpaceConfig) -> Iterator[_Mistake]:
     metrics = [one.metric for one in space.objective]
+    if not space.search:
+        yield ("search",), "nothing is searched; give a key and its domain"
     if len(set(metrics)) < len(metrics):
         yield ("objective",), f"names {', '.join(metrics)}; each metric once"
     if space.stop_on is not None and space.stop_on not in metrics:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from raysl.config import SEARCH_SPACES, build, merge, nearest, nested
+from raysl.config import SEARCH_SPACES, build, leaves, merge, nearest, nested
 from raysl.errors import InputError
 from raysl.train.config import RunConfig
+from raysl.tune.spaces.expression import Expression
 from raysl.tune.spaces.space import SpaceConfig
 
 
@@ -16,8 +17,9 @@ def load_space(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     """Load a search space by name, path or value, changed by `key=value` overrides.
 
     A key of the space itself (`trials=8`, `search.method.mu.high=1`, `search.method.mu=null` to drop it)
-    changes the space; any other is a key of the run's config, set in every trial and no longer searched.
-    `train.epochs=8` means `epochs=8`.
+    changes the space; any other is a key of the run's config, set in every trial and no longer searched, nor
+    tied to other keys. `train.epochs=8` means `epochs=8`. Priors that give a key which is no longer searched
+    another value are left out; the first, with which others are compared, only loses the key.
 
     Raises:
         InputError: one line per mistake.
@@ -60,16 +62,56 @@ def space_values(
             where = f"{origins[key]}: " if key in origins else ""
             raise InputError(f"{where}{key} = {values[key]!r}: expected a mapping of keys to values")
     changes, _ = merge([], [text for text in own if text.startswith("search.")], SEARCH_SPACES)
+    before = values.get("search") or {}
     _change_search(values, changes.get("search", {}))
     if fixed:
         dotted = {"overrides": _nested_all(values.get("overrides") or {})}
-        more, _ = merge([dotted, {"overrides": merge([], fixed)[0]}])
+        given = merge([], fixed)[0]
+        more, _ = merge([dotted, {"overrides": given}])
         values["overrides"] = more["overrides"]
-        keys = {text.partition("=")[0].strip() for text in fixed}
-        values["search"] = {
-            key: domain for key, domain in values.get("search", {}).items() if key not in keys
-        }
+        _fix(values, dict(leaves(given)))
+    gone = before.keys() - values["search"].keys()
+    if gone and isinstance(values.get("priors"), list):
+        given = dict(leaves(values.get("overrides") or {}))
+        values["priors"] = _priors_without(gone, values["priors"], given)
     return stem | values, origins
+
+
+def _fix(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Neither search nor tie what is given; a tie that names its own key goes on from the given value."""
+    ties, constraints = values.get("tied"), values.get("constraints")
+    ties = ties if isinstance(ties, Mapping) else {}
+    constraints = constraints if isinstance(constraints, list) else []
+    gone = [key for key, text in ties.items() if key in given and key not in _names(text)]
+    left = {key: text for key, text in ties.items() if key not in gone}
+    if gone:
+        values["tied"] = left
+    # Names of the user's own that only those ties used mean nothing any more.
+    used = set[str]().union(*map(_names, [*left.values(), *constraints]))
+    idle = {name for key in gone for name in _names(ties[key]) if "." not in name} - used
+    search = values["search"].items()
+    values["search"] = {key: domain for key, domain in search if key not in given and key not in idle}
+
+
+def _names(text: Any) -> set[str]:
+    try:
+        return Expression(str(text)).names
+    except ValueError:  # said where the space is validated
+        return set()
+
+
+def _priors_without(gone: Set[str], priors: list[Any], given: Mapping[str, Any]) -> list[Any]:
+    """Return priors without keys that are no longer searched, and without those that say otherwise."""
+    kept = list[Any]()
+    for number, prior in enumerate(priors):
+        if not isinstance(prior, Mapping):
+            kept.append(prior)
+            continue
+        # A name of the user's own says nothing without its ties.
+        told = {key: value for key, value in prior.items() if key in gone and "." in key}
+        if number == 0 or all(key in given and given[key] == value for key, value in told.items()):
+            kept.append({key: value for key, value in prior.items() if key not in gone})
+    return kept
 
 
 def _nested_all(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import ray
 
 from raysl.tune.trials.messages import End, Launch, Row
 
+_ANSWER_S = 2.0
+
 
 class Standby:
     """The driver's side: one idle process, and those that stand in for a dead one.
@@ -40,6 +42,12 @@ class Standby:
         if self._idle is None or not ray.wait([self._ready], timeout=0)[0]:
             return launch
         taken, self._idle = self._idle, None
+        try:
+            # It may have been killed since it was ready, and that is to cost the trial no attempt.
+            ray.get(taken.ready.remote(), timeout=_ANSWER_S)
+        except ray.exceptions.RayError:
+            ray.kill(taken)
+            return launch
         taken.begin.remote(launch)
         self._taken.append(taken)
         return replace(launch, standby=taken)
