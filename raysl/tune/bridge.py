@@ -72,11 +72,7 @@ class Bridge:
         Trials that were running come first, by number, with the parameters they have; then new ones are
         suggested.
         """
-        if self.ledger.clock() >= self._next_count:
-            self._watch_budget()
-        if self._halting:
-            self._stop_trials()
-        if self.fatal is not None or self._halting:
+        if self.is_over():
             return Answer.LATER if self.live else Answer.NEVER
         if len(self.live) >= self.slots:
             return Answer.LATER
@@ -104,6 +100,20 @@ class Bridge:
         self.live[key] = launch
         self.changed(None)
         return launch
+
+    def is_over(self) -> bool:
+        """Tell whether nothing is to begin any more; running trials are told of a limit or a request."""
+        if self.ledger.clock() >= self._next_count:
+            self._watch_budget()
+        if self._halting:
+            self._stop_trials()
+        return self.fatal is not None or self._halting
+
+    def withdraw(self, key: str) -> None:
+        """Take an attempt back that waits for room; its trial goes on when the sweep does."""
+        launch = self.live.get(key)
+        if launch is not None:
+            self._release(key, launch)
 
     def receive(self, key: str, number: int, fence: int, message: Row | End) -> bool:
         """Put a message on record and return whether the trial stops here; its slot is free if so."""

@@ -17,7 +17,7 @@ import ray
 
 from raysl.cluster.connect import ClusterInfo
 from raysl.config import RECIPES, load
-from raysl.errors import InputError
+from raysl.errors import InputError, RayslError
 from raysl.train.config import RunConfig
 from raysl.tune.records.entry import Entry
 from raysl.tune.records.record import read_record
@@ -301,3 +301,27 @@ def cmdline(pid: int) -> list[str]:
         return psutil.Process(pid).cmdline()
     except psutil.NoSuchProcess:
         return []
+
+
+def test_a_limit_holds_while_no_trial_has_room_and_its_trials_go_on_later(
+    ray_cluster: ClusterInfo, tmp_path: Path
+) -> None:
+    class Tenant:
+        def is_in(self) -> bool:
+            return True
+
+    remote: Any = ray.remote(num_cpus=2)(Tenant)
+    tenant = remote.remote()
+    ray.get(tenant.is_in.remote())
+    config = space(concurrent=2, trials=2, warm_spare=False, budget={"hours": 3 / 3600})
+    begun = time.monotonic()
+    try:
+        with pytest.raises(RayslError, match=r"no trial completed .*budget.hours = .* is used up"):
+            sweep(config, tmp_path, say=lambda line: None, loop=fake_loop.epochs)
+    finally:
+        ray.kill(tenant)
+    assert time.monotonic() - begun < 30.0
+    assert [(entry.state, entry.epoch) for entry in record(tmp_path)] == [("running", 0)] * 2
+    more = space(concurrent=2, trials=2, warm_spare=False)
+    again = sweep(more, tmp_path, say=lambda line: None, loop=fake_loop.epochs)
+    assert again.states == {"complete": 2}

@@ -55,7 +55,7 @@ def read_holder(path: Path, expiry_s: float = EXPIRY_S) -> Holder | None:
     """Return who holds a lease, alive or not, without touching it; None where nobody does."""
     try:
         held = json.loads(path.read_text(encoding="utf-8") or "{}")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
         # Half of a heartbeat; the other half is being written.

@@ -7,6 +7,7 @@ knows a group only once its workers have started.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from raysl.tune.trials.board import Board
 from raysl.tune.trials.gang import Gang
 from raysl.tune.trials.messages import Launch
 
+_log = logging.getLogger("raysl")
 _LOOK_S, _LOST_S, _END_S = 0.5, 1.5, 20.0
 
 
@@ -57,7 +59,10 @@ class Gangs:
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_S):
-            remove_leftovers(self._gang)
+            try:
+                remove_leftovers(self._gang)
+            except Exception as error:  # Ray may be back at the next look; without it the sweep ends anyway
+                _log.warning("looking for placement groups that nobody needs failed: %s", error)
 
     def _nothing_left(self) -> bool:
         remove_leftovers(self._gang)

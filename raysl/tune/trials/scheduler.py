@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import cloudpickle
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raysl.tune.bridge import Bridge
@@ -39,6 +40,19 @@ class StudyScheduler(FIFOScheduler):
         if self._gangs is not None:
             self._gangs.lost(trial.config["launch"])
         self._bridge.lost(trial.trial_id, *_cause(trial))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the attempt that begins next; once the sweep is over, take back those that wait for room.
+
+        Tune asks at every step, also while the cluster is full and no message comes from anywhere.
+        """
+        waiting = [trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING]
+        if not waiting or not self._bridge.is_over():
+            return super().choose_trial_to_run(tune_controller)
+        for trial in waiting:
+            self._bridge.withdraw(trial.trial_id)
+            tune_controller.stop_trial(trial)
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
