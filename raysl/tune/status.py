@@ -13,6 +13,8 @@ from raysl.report.text import age
 from raysl.tune.agenda import Answer, is_searched, propose
 from raysl.tune.budget import Spent, spent
 from raysl.tune.choice import Choice, choose, epoch_seconds
+from raysl.tune.judging.rungs import form_signals, rung_signals
+from raysl.tune.judging.signal import Correlation, Signal, describe_signals
 from raysl.tune.records.entry import Entry, State
 from raysl.tune.records.lease import read_holder
 from raysl.tune.records.record import Record, read_record
@@ -109,6 +111,8 @@ class Status:
         seeds: how many seeds it has.
         params: its parameters.
         equivalent: numbers of the trials that are as good within the noise.
+        signals: what each rung says about the end, so far.
+        forms: what each proxy says about the next form, so far.
         spent: what the sweep has used.
         budget: of each limit that is set, the share used.
         left: what it has still to do.
@@ -131,6 +135,8 @@ class Status:
     seeds: int
     params: dict[str, Scalar]
     equivalent: tuple[int, ...]
+    signals: tuple[Signal, ...]
+    forms: tuple[Correlation, ...]
     spent: Spent
     budget: dict[str, float]
     left: Left
@@ -149,14 +155,16 @@ class Status:
         ]
         if self.chosen is not None:
             over = f", mean of {self.seeds} seeds" if self.seeds > 1 else ""
-            same = len(self.equivalent) - 1
+            same = [str(number) for number in self.equivalent if number != self.chosen]
             lines.append(
                 f"best so far: trial {self.chosen}, {self.metric} {number_text(self.value)}{over}"
-                + (f", and {same} as good within the noise" if same > 0 else "")
+                + (f"; as good within the noise: {', '.join(same)}" if same else "")
             )
             lines.append("  " + ", ".join(f"{k} = {number_text(v)}" for k, v in self.params.items()))
         if self.audited:
             lines.append(f"audited, lost but run on: {', '.join(map(str, self.audited))}")
+        known = [signal for signal in self.signals if signal.correlation.value is not None]
+        lines += describe_signals(known, self.forms)
         lines.append(self.spent.describe())
         if self.budget:
             lines.append("budget: " + ", ".join(f"{s:.0%} of {name}" for name, s in self.budget.items()))
@@ -215,6 +223,8 @@ def status_of(record: Record, alive_at: float | None, driver: str, now: float) -
         seeds=0 if choice is None else len(choice.seeds),
         params={} if choice is None else choice.chosen.params,
         equivalent=() if choice is None else choice.equivalent,
+        signals=rung_signals(config, record.space.base_of(0), record.space.epochs, trials),
+        forms=form_signals(trials),
         spent=used,
         budget=_shares(used, config),
         left=left,

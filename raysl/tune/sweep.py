@@ -17,7 +17,7 @@ from raysl.tune.budget import Spent, spent
 from raysl.tune.choice import choose, pareto_front
 from raysl.tune.control import StopFile
 from raysl.tune.judging.rungs import form_signals, rule_of, rung_signals
-from raysl.tune.judging.signal import Correlation, Signal
+from raysl.tune.judging.signal import Correlation, Signal, describe_signals
 from raysl.tune.planning.plan import SweepPlan, plan_sweep
 from raysl.tune.records.entry import Entry, Session
 from raysl.tune.records.folder import changeable, check_directory, claim_directory
@@ -98,9 +98,7 @@ class SweepResult:
             )
         if len(self.front) > 1:
             lines.append(f"no other is better in every objective: trials {', '.join(map(str, self.front))}")
-        lines += [line for signal in self.signals for line in signal.describe()]
-        for number, form in enumerate(self.forms, start=1):
-            lines.append(f"proxy {number}: rank correlation with the next form {form.describe()}")
+        lines += describe_signals(self.signals, self.forms)
         return "\n".join([*lines, self.spent.describe(), f"next: raysl pretrain {self.best_config}"])
 
 

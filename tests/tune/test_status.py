@@ -20,6 +20,7 @@ from raysl.tune.records.record import Record
 from raysl.tune.spaces.resolve import Space
 from raysl.tune.status import Status, status_of
 from tests.tune.conftest import space
+from tests.tune.recorded import built, simulated
 
 KNN = "eval/knn_top1"
 
@@ -135,3 +136,14 @@ def test_a_stop_is_for_the_driver_it_names(tmp_path: Path) -> None:
     finally:
         lease.release()
     assert not stop(tmp_path).was_running
+
+
+def test_the_rungs_signals_are_told_as_soon_as_they_are_known() -> None:
+    swept = simulated().trials
+    whole = status_of(Record(Path("simulated"), built(), swept, []), None, "", 0.0)
+    assert [signal.epoch for signal in whole.signals] == [1, 3]
+    for signal in whole.signals:
+        assert signal.correlation.audited >= 4
+        assert signal.describe()[0] in whole.describe().splitlines()
+    early = status_of(Record(Path("simulated"), built(), swept[:2], []), None, "", 0.0)
+    assert "rank correlation" not in early.describe()

@@ -93,6 +93,16 @@ class Signal:
         return lines
 
 
+def describe_signals(rungs: Iterable[Signal], forms: Iterable[Correlation]) -> list[str]:
+    """Return what rungs and proxies say about the end in lines for people."""
+    lines = [line for signal in rungs for line in signal.describe()]
+    lines += [
+        f"proxy {number}: rank correlation with the next form {form.describe()}"
+        for number, form in enumerate(forms, start=1)
+    ]
+    return lines
+
+
 def signals(
     history: History, rungs: Iterable[int], epochs: int, rates: Mapping[int, float] | None = None
 ) -> tuple[Signal, ...]:
