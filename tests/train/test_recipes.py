@@ -39,7 +39,7 @@ def test_every_method_has_a_small_recipe_and_a_search_space_on_it(method: str) -
         if key.startswith("method."):
             assert key.split(".")[1] in config_class(method).model_fields
     found = {name.partition("_cifar")[0] for name in SEARCH_SPACES.names()}
-    assert found == {*method_names(), "quickstart"}
+    assert found == {*method_names(), "methods", "quickstart"}
 
 
 def test_whitening_is_repeated_for_cw_rgp_with_two_views_on_cifar10_only() -> None:

@@ -196,6 +196,9 @@ def test_a_standby_that_was_killed_meanwhile_is_given_to_nobody(
     standby.warm()
     ray.get(standby._ready, timeout=60)
     ray.kill(standby._idle)
+    # A kill is only on its way when the call returns; this one is answered once it is done.
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(standby._idle.__ray_call__.remote(lambda process: time.sleep(60)), timeout=60)
     assert standby.take(launch).standby is None
     standby.warm()
     ray.get(standby._ready, timeout=60)
