@@ -25,7 +25,8 @@ from tests.tune.conftest import space
     ("changes", "said"),
     [
         ({"objective": {"metric": "knn_top1"}}, "did you mean 'eval/knn_top1'"),
-        ({"objective": {"metric": "time/first_step"}}, "starts with train/, eval/, diag/, perf/"),
+        ({"objective": {"metric": "time/first_step"}}, "or train/ and what the method"),
+        ({"objective": {"metric": "eval/knn_top11"}}, "did you mean 'eval/knn_top1'"),
         ({"overrides": {"diagnostics.knn": False}}, "eval/knn_top1.*needs labels"),
         ({"overrides": {"data.selection.fraction": 0.0}}, "eval/knn_top1.*needs labels"),
         ({"stopping": {"rule": "median", "min_epochs": 4}}, "trials have 4 epochs"),

@@ -155,8 +155,8 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_metric_that_nobody_reports_ends_the_sweep_at_once(
     ray_cluster: ClusterInfo, tmp_path: Path
 ) -> None:
-    config = space(objective={"metric": "eval/accuracy"}, concurrent=1, warm_spare=False)
-    with pytest.raises(InputError, match=r"eval/accuracy.*they report train/loss"):
+    config = space(objective={"metric": "train/accuracy"}, concurrent=1, warm_spare=False)
+    with pytest.raises(InputError, match=r"train/accuracy.*they report train/loss"):
         sweep(config, tmp_path / "s", say=lambda line: None, loop=fake_loop.metric_missing)
 
 
