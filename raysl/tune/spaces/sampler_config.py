@@ -32,8 +32,8 @@ class TPEConfig(_Common):
     n_ei_candidates: int = Field(24, ge=1)
     """Draws from the good trials' neighbourhood, of which the most promising is taken."""
     multivariate: bool = False
-    """Whether keys are drawn together, so that what depends on each other stays together. Off, because on the
-    recorded sweeps it came no sooner to the best and was more often stuck (docs/BENCHMARKS.md); what is known
+    """Whether keys are drawn together, so that what depends on each other stays together. Off, because on a
+    recorded sweep it came no sooner to the best and was more often stuck (docs/BENCHMARKS.md); what is known
     to hang together is better tied."""
     group: bool = True
     """Whether keys under different conditions are modelled apart; only with `multivariate`."""
